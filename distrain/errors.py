@@ -1,0 +1,90 @@
+"""Every exception that distrain raises on purpose, in one tree.
+
+    DistrainError
+    ├── ArgumentError        (ValueError)     an argument that can never work, refused before anything starts
+    ├── InvalidType          (TypeError)      shapes or dtypes that do not fit a function or a link
+    ├── BackpropError        (RuntimeError)   a backward pass that the recorded graph cannot give
+    ├── DeviceError          (RuntimeError)   a device that is not there
+    ├── DatasetError         (ValueError)     a dataset or one of its samples is unusable
+    │   └── DownloadError    (OSError)        a file could not be fetched, or is not what it should be
+    ├── SerializationError   (ValueError)     a file that cannot be read or does not belong to this object
+    │   ├── CorruptFileError                  truncated, damaged, or holding pickled objects
+    │   └── MismatchError    (KeyError)       another model's file: names what is missing and what is surplus
+    ├── WorldError           (RuntimeError)   the ranks of the job disagree, or the environment contradicts itself
+    ├── NonFiniteError       (ArithmeticError) NaN or infinity where training asked for numbers
+    └── LaunchError          (RuntimeError)   the job could not be started
+
+Each also derives from the built-in exception that a caller would expect, so `except ValueError` keeps working.
+A message says what happened (with both values), where (rank, host, sample, path), and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class DistrainError(Exception):
+    """Base of all exceptions of distrain."""
+
+
+class ArgumentError(DistrainError, ValueError):
+    """An argument that can never work."""
+
+
+class InvalidType(DistrainError, TypeError):
+    """Arrays whose shapes or dtypes do not fit a function.
+
+    Links prefix their path while the error travels up, so the message ends with the place in the model.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.link_path: list[str] = []
+        self.last_link: object = None
+
+    def __str__(self) -> str:
+        if not self.link_path:
+            return self.message
+        return f"{self.message}\nIn link: /{'/'.join(self.link_path)}"
+
+
+class BackpropError(DistrainError, RuntimeError):
+    """A backward pass that the recorded graph cannot give."""
+
+
+class DeviceError(DistrainError, RuntimeError):
+    """A device that does not exist or cannot be used."""
+
+
+class DatasetError(DistrainError, ValueError):
+    """A dataset, or one of its samples, is unusable."""
+
+
+class DownloadError(DatasetError, OSError):
+    """A file could not be fetched, or its content is not what it should be."""
+
+
+class SerializationError(DistrainError, ValueError):
+    """A file could not be read or written, or does not belong to this object."""
+
+
+class CorruptFileError(SerializationError):
+    """A file is truncated or damaged, or holds objects that only pickle could read."""
+
+
+class MismatchError(SerializationError, KeyError):
+    """A file belongs to another object; the message lists missing and surplus keys."""
+
+    def __str__(self) -> str:    # KeyError would print the repr of a message that has several lines
+        return str(self.args[0]) if self.args else ""
+
+
+class WorldError(DistrainError, RuntimeError):
+    """The ranks of the job disagree, or the environment contradicts itself."""
+
+
+class NonFiniteError(DistrainError, ArithmeticError):
+    """NaN or infinity where training asked for numbers."""
+
+
+class LaunchError(DistrainError, RuntimeError):
+    """The job could not be started."""
