@@ -1,0 +1,140 @@
+"""The backward pass.
+
+One loop, `visit`, serves `Variable.backward` and `grad`: functions are visited from the deepest up, each once, when all
+gradients of its outputs are there. The plain pass hands raw arrays around and records nothing; with double backprop
+the gradients are Variables and the functions' `backward` builds a graph like any forward computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from distrain import backend
+from distrain.config import config, using_config
+from distrain.errors import BackpropError, NonFiniteError
+
+if TYPE_CHECKING:
+    from distrain.autograd.function_node import FunctionNode
+    from distrain.autograd.variable import Variable, VariableNode
+
+Gradients = dict["VariableNode", Any]
+"""Gradients by place in the graph: arrays in the plain pass, Variables with double backprop."""
+
+
+def backward(root: Variable, retain_grad: bool, double: bool, scale: float) -> None:
+    """See `Variable.backward`."""
+    if root.creator is None:
+        return
+    start: Any
+    if root.grad is None:
+        if root.size != 1:
+            raise BackpropError(
+                f"backward() starts from a scalar, but this variable has shape {root.shape}; "
+                "set its `grad` first, or call it on a sum or mean"
+            )
+        root.grad = root.xp.ones(root.shape, root.dtype)
+    start = root.grad if scale == 1.0 else root.grad * root.dtype.type(scale)
+    if double:
+        start = root.grad_var
+        if start is not None and scale != 1.0:
+            start = start * scale
+        with using_config("enable_backprop", True):
+            visit({root.node: start}, double=True, retain_grad=retain_grad, within=None)
+    else:
+        visit({root.node: start}, double=False, retain_grad=retain_grad, within=None)
+
+
+def visit(
+    grads: Gradients,
+    *,
+    double: bool,
+    retain_grad: bool,
+    within: set[VariableNode] | None,
+    wanted: set[VariableNode] | None = None,
+) -> Gradients:
+    """Carries gradients from the outputs to the leaves.
+
+    Args:
+        grads: initial gradients by node; used up.
+        double: gradients are Variables and the pass itself is recorded.
+        retain_grad: keep the gradients of intermediate variables in their `grad`.
+        within: visit only these nodes; None visits all that require gradients and adds to the leaves' `grad`.
+        wanted: nodes whose gradients are returned.
+    """
+    heap: list[tuple[int, int, FunctionNode]] = []
+    seen: set[FunctionNode] = set()
+    found: Gradients = {}
+
+    def push(node: VariableNode) -> None:
+        creator = node.creator
+        if creator is not None and creator not in seen:
+            seen.add(creator)
+            heappush(heap, (-creator.depth, len(seen), creator))
+
+    for node in grads:
+        push(node)
+    while heap:
+        function = heappop(heap)[2]
+        gys = []
+        for ref in function.outputs:
+            node_or_none = ref()
+            gy = grads.pop(node_or_none, None) if node_or_none is not None else None
+            gys.append(gy)
+            if gy is None or node_or_none is None:
+                continue
+            if wanted is not None and node_or_none in wanted:
+                found[node_or_none] = gy
+            if retain_grad and (variable := node_or_none.variable()) is not None:
+                _store(variable, gy, double)
+        inputs = function.inputs
+        targets = tuple([i for i, x in enumerate(inputs) if x.requires_grad and (within is None or x in within)])
+        if not targets:
+            continue
+        gxs = function.gradients(targets, tuple(gys), double, within is None)
+        if config.debug:
+            _check_finite(function, gxs)
+        for i, gx in zip(targets, gxs, strict=True):
+            if gx is None:
+                continue
+            x = inputs[i]
+            if x.creator is None and within is None:
+                leaf = x.variable()
+                if leaf is None:
+                    continue
+                if double:
+                    leaf.grad_var = gx if leaf.grad_var is None else leaf.grad_var + gx
+                else:
+                    leaf.receive_grad(gx)
+                continue
+            grads[x] = gx if x not in grads else grads[x] + gx
+            push(x)
+    if wanted is not None:
+        found.update({node: g for node, g in grads.items() if node in wanted})
+    return found
+
+
+def _store(variable: Variable, gy: Any, double: bool) -> None:
+    if double:
+        variable.grad_var = gy
+    else:
+        variable.grad = gy
+
+
+def _check_finite(function: FunctionNode, gxs: Sequence[Any]) -> None:
+    for i, gx in enumerate(gxs):
+        array = getattr(gx, "array", gx)
+        if array is not None and not bool(backend.get_array_module(array).isfinite(array).all()):
+            raise NonFiniteError(f"the backward pass of {function.label} gives NaN or infinity for its input {i}")
+
+
+def unchain_backward(variable: Variable) -> None:
+    """See `Variable.unchain_backward`."""
+    stack = [variable.node]
+    while stack:
+        node = stack.pop()
+        creator, node.creator = node.creator, None
+        if creator is not None:
+            stack.extend(creator.inputs)
+            creator.unchain()
