@@ -1,0 +1,169 @@
+"""`Chain` and `ChainList`: links made of links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+from distrain.errors import ArgumentError
+from distrain.links.link import Link, Structure
+
+
+class Chain(Link):
+    """A link with named children.
+
+        class MLP(distrain.Chain):
+            def __init__(self, n_units, n_out):
+                super().__init__()
+                with self.init_scope():
+                    self.l1 = L.Linear(None, n_units)
+                    self.l2 = L.Linear(None, n_out)
+
+            def forward(self, x):
+                return self.l2(F.relu(self.l1(x)))
+
+    Args:
+        links: children by name, another way to register them.
+    """
+
+    def __init__(self, **links: Link) -> None:
+        super().__init__()
+        self._children: dict[str, None] = {}
+        for name, link in links.items():
+            self.add_link(name, link)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._in_scope and isinstance(value, Link):
+            self._register_link(name, value)
+        super().__setattr__(name, value)
+
+    def _register_link(self, name: str, link: Link) -> None:
+        self._require_init()
+        link.name = name
+        self._children[name] = None
+        Structure.version += 1
+
+    def __delattr__(self, name: str) -> None:
+        self._children.pop(name, None)
+        super().__delattr__(name)
+
+    def __getitem__(self, name: str) -> Link:
+        """The child of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if name not in self._children:
+            raise KeyError(f"{type(self).__name__} has no child {name!r}; its children are {', '.join(self._children)}")
+        child: Link = self.__dict__[name]
+        return child
+
+    def add_link(self, name: str, link: Link) -> None:
+        """Registers a child.
+
+        Raises:
+            ArgumentError: there is an attribute of that name, or it is not a link.
+        """
+        self._require_free(name)
+        if not isinstance(link, Link):
+            raise ArgumentError(f"the child {name!r} must be a Link, not {type(link).__name__}")
+        self._register_link(name, link)
+        object.__setattr__(self, name, link)
+
+    def children(self) -> Iterator[Link]:
+        """The links directly below."""
+        return iter([self.__dict__[name] for name in self._children])
+
+    def named_children(self) -> Iterator[tuple[str, Link]]:
+        """The links directly below, with their names."""
+        return iter([(name, self.__dict__[name]) for name in self._children])
+
+    def copy(self, mode: str = "share") -> Self:
+        """A copy of the chain and of all links below; see `Link.copy`."""
+        other = super().copy(mode)
+        object.__setattr__(other, "_children", dict(self._children))
+        for name in self._children:
+            child = self.__dict__[name].copy(mode)
+            child.name = name
+            object.__setattr__(other, name, child)
+        return other
+
+    def serialize(self, serializer: Any) -> None:
+        """Reads or writes everything below, each child under its name."""
+        super().serialize(serializer)
+        for name, child in self.named_children():
+            child.serialize(serializer[name])
+
+
+class ChainList(Link):
+    """A link with numbered children.
+
+        layers = distrain.ChainList(L.Linear(784, 50), L.Linear(50, 10))
+        layers[0]
+    """
+
+    def __init__(self, *links: Link) -> None:
+        super().__init__()
+        self._links: list[Link] = []
+        for link in links:
+            self.add_link(link)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._in_scope and isinstance(value, Link):
+            raise ArgumentError(f"a ChainList has no named children: use add_link(link) instead of assigning {name!r}")
+        super().__setattr__(name, value)
+
+    def add_link(self, link: Link) -> None:
+        """Appends a child.
+
+        Raises:
+            ArgumentError: it is not a link.
+        """
+        self._require_init()
+        if not isinstance(link, Link):
+            raise ArgumentError(f"child {len(self._links)} must be a Link, not {type(link).__name__}")
+        self._links.append(link)
+        self._renumber()
+
+    append = add_link
+
+    def extend(self, links: Iterable[Link]) -> None:
+        """Appends children."""
+        for link in links:
+            self.add_link(link)
+
+    def _renumber(self) -> None:
+        for i, link in enumerate(self._links):
+            link.name = str(i)
+        Structure.version += 1
+
+    def __getitem__(self, index: Any) -> Any:
+        """The child of that number, or a list of children for a slice."""
+        return self._links[index]
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(self._links)
+
+    def children(self) -> Iterator[Link]:
+        """The links directly below."""
+        return iter(self._links)
+
+    def named_children(self) -> Iterator[tuple[str, Link]]:
+        """The links directly below, with their numbers as names."""
+        return iter([(str(i), link) for i, link in enumerate(self._links)])
+
+    def copy(self, mode: str = "share") -> Self:
+        """A copy of the list and of all links below; see `Link.copy`."""
+        other = super().copy(mode)
+        object.__setattr__(other, "_links", [link.copy(mode) for link in self._links])
+        other._renumber()
+        return other
+
+    def serialize(self, serializer: Any) -> None:
+        """Reads or writes everything below, each child under its number."""
+        super().serialize(serializer)
+        for name, child in self.named_children():
+            child.serialize(serializer[name])

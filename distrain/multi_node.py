@@ -1,0 +1,156 @@
+"""ChainerMN's names, with ChainerMN's meaning: each rank has a dataset and a batch of its own.
+
+    comm = distrain.multi_node.create_communicator()
+    train = distrain.multi_node.scatter_dataset(train, comm, shuffle=True)
+    optimizer = distrain.multi_node.create_multi_node_optimizer(distrain.optimizers.Adam(), comm)
+    evaluator = distrain.multi_node.create_multi_node_evaluator(evaluator, comm)
+
+A script that uses none of these trains on many ranks just as well: there, a minibatch is one of the whole job.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from distrain import comm as comm_module
+from distrain import rng
+from distrain.comm import Communicator
+from distrain.dataset.sharding import share
+from distrain.datasets import SubDataset
+from distrain.errors import ArgumentError
+from distrain.iterators import SerialIterator
+from distrain.optimizers import Optimizer
+from distrain.training.extensions import Evaluator
+
+_NAMES = (
+    "pure_nccl",
+    "flat",
+    "naive",
+    "hierarchical",
+    "two_dimensional",
+    "single_node",
+    "non_cuda_aware",
+    "dummy",
+)
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
+AnyEvaluator = TypeVar("AnyEvaluator", bound=Evaluator)
+
+
+def create_communicator(communicator_name: str = "pure_nccl") -> Communicator:
+    """The communicator of all ranks of the job.
+
+    Args:
+        communicator_name: one of ChainerMN's names. All stand for the world over MPI.
+
+    Raises:
+        ArgumentError: another name.
+    """
+    if communicator_name not in _NAMES:
+        raise ArgumentError(f"there is no communicator {communicator_name!r}; there are {', '.join(_NAMES)}")
+    return comm_module.world()
+
+
+class ScatteredDataset(SubDataset):
+    """One rank's part of a dataset. Iterators over it share nothing with other ranks.
+
+    Attributes:
+        n_own: number of its examples that no other rank has; the others, at the end, were added to make all parts
+            equally long.
+    """
+
+    is_scattered = True
+
+    def __init__(self, dataset: Any, start: int, finish: int, order: Any, n_own: int) -> None:
+        super().__init__(dataset, start, finish, order)
+        self.n_own = n_own
+
+    def own(self) -> ScatteredDataset:
+        """The part without the added examples."""
+        return ScatteredDataset(self._dataset, self._start, self._start + self.n_own, self._order, self.n_own)
+
+
+def scatter_dataset(
+    dataset: Any,
+    comm: Communicator,
+    root: int = 0,
+    shuffle: bool = False,
+    seed: int | None = None,
+    *,
+    force_equal_length: bool = True,
+) -> ScatteredDataset:
+    """Gives each rank a part of a dataset. A collective call.
+
+    Args:
+        dataset: the whole, on the root. Ranks that have it too (the usual case: a file that all can read) pass it,
+            and nothing is sent; ranks that pass None get the root's, pickled.
+        comm: the ranks.
+        root: the rank whose dataset counts.
+        shuffle: deal the examples in a random order.
+        seed: of that order; the job's seed if None.
+        force_equal_length: let parts that would be one example shorter begin again with their first example.
+
+    Raises:
+        ArgumentError: the root has no dataset.
+    """
+    lengths = comm.allgather_obj(None if dataset is None else len(dataset))
+    length = lengths[root]
+    if length is None:
+        raise ArgumentError(f"rank {root} is the root of scatter_dataset, but has no dataset")
+    if any(other != length for other in lengths):
+        sent = comm.bcast_obj(dataset, root)
+        dataset = sent if dataset is None or len(dataset) != length else dataset
+    generator = rng.stream("scatter") if seed is None else np.random.Generator(np.random.Philox(seed))
+    order = generator.permutation(length) if shuffle else np.arange(length)
+    start, stop = share(length, comm.rank, comm.size)
+    own = order[start:stop]
+    longest = -(-length // comm.size)
+    if force_equal_length and len(own) < longest:
+        own = np.append(own, own[:1] if len(own) else order[:1])
+    rest = np.setdiff1d(np.arange(length), own)    # SubDataset takes an order of the whole dataset
+    return ScatteredDataset(dataset, 0, len(own), np.concatenate([own, rest]), stop - start)
+
+
+def create_empty_dataset(dataset: Any) -> Any:
+    """A dataset of that length whose examples are empty tuples, for ranks whose model takes no input."""
+    return [()] * len(dataset)
+
+
+def create_multi_node_optimizer(
+    actual_optimizer: AnyOptimizer, communicator: Communicator, double_buffering: bool = False, zero_fill: bool = True
+) -> AnyOptimizer:
+    """Makes an optimizer train together with the ranks of a communicator.
+
+    Args:
+        actual_optimizer: the optimizer; it is changed and returned.
+        communicator: the ranks.
+        double_buffering: not available.
+        zero_fill: parameters without gradient count as zeros where other ranks have one; always so.
+
+    Raises:
+        ArgumentError: double buffering was asked for.
+    """
+    if double_buffering:
+        raise ArgumentError("double_buffering=True is not available; gradients are exchanged in every step")
+    actual_optimizer._comm = communicator
+    return actual_optimizer
+
+
+def create_multi_node_evaluator(actual_evaluator: AnyEvaluator, communicator: Communicator) -> AnyEvaluator:
+    """Makes an evaluator add up the results of the ranks of a communicator.
+
+    Each example counts once, also where `scatter_dataset` added some to make the parts equally long.
+
+    Args:
+        actual_evaluator: the evaluator; it is changed and returned.
+        communicator: the ranks.
+    """
+    actual_evaluator.comm = communicator
+    for name, iterator in actual_evaluator.get_all_iterators().items():
+        dataset = iterator.dataset
+        if isinstance(dataset, ScatteredDataset) and isinstance(iterator, SerialIterator):
+            own = SerialIterator(dataset.own(), iterator.batch_size, repeat=False, shuffle=False)
+            actual_evaluator._iterators[name] = own
+    return actual_evaluator

@@ -1,0 +1,56 @@
+"""Clipping of the norm of the whole gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distrain.errors import ArgumentError
+
+
+class GradientClipping:
+    """Scales all gradients down if their common L2 norm exceeds a threshold.
+
+    Args:
+        threshold: largest norm.
+
+    Raises:
+        ArgumentError: the threshold is not positive.
+
+    References:
+        R. Pascanu, T. Mikolov, Y. Bengio: On the difficulty of training recurrent neural networks, 2013, algorithm 1.
+    """
+
+    name = "GradientClipping"
+    call_for_each_param = False
+    timing = "pre"
+
+    def __init__(self, threshold: float) -> None:
+        if not threshold > 0:
+            raise ArgumentError(f"the threshold of GradientClipping must be positive, not {threshold}")
+        self.threshold = threshold
+
+    def __call__(self, optimizer: Any) -> None:
+        """Changes the gradients in place."""
+        pieces = optimizer.gradient_runs()
+        squares = [self._square(piece) for piece in pieces]
+        if not squares:
+            return
+        if all(piece.xp is np for piece in pieces):
+            norm = float(np.sqrt(sum(squares)))
+            if norm <= self.threshold:
+                return
+            rate: Any = self.threshold / norm
+        else:    # the rate stays on the device: asking whether it is below 1 would wait for the GPU
+            xp = pieces[0].xp
+            rate = xp.minimum(1.0, self.threshold / xp.sqrt(sum(squares)))
+        for piece in pieces:
+            grad = piece.grad
+            grad *= rate if isinstance(rate, float) else rate.astype(grad.dtype)
+
+    def _square(self, piece: Any) -> Any:
+        flat = piece.grad.ravel()
+        if flat.dtype == np.float16:
+            flat = flat.astype(np.float32)
+        return piece.xp.dot(flat, flat).astype(np.float64)

@@ -1,0 +1,155 @@
+"""Flat parameters: many parameters of one dtype and device as one contiguous array.
+
+The parameters' arrays and gradients become views of it. So the exchange of gradients between ranks needs no packing,
+and an update or a norm is a handful of vector operations, however many parameters there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from distrain.autograd import Parameter
+from distrain.backend import Array
+from distrain.optimizers.update_rule import ElementwiseRule
+
+
+class Run:
+    """Neighbouring parameters that are updated alike: a slice of the flat arrays.
+
+    To a hook it looks like one parameter.
+
+    Attributes:
+        array, grad: slices of the flat array and gradient, shape (n,).
+        rules: the update rules of the parameters in it.
+    """
+
+    def __init__(self, group: FlatGroup, first: int, last: int) -> None:
+        start, stop = group.bounds[first][0], group.bounds[last][1]
+        self.group = group
+        self.rules = group.rules[first : last + 1]
+        self.array = group.array[start:stop]
+        self.grad = group.grad[start:stop]
+        self.state = tuple([group.state[name][start:stop] for name in group.state])
+        self.xp = group.xp
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the parameters."""
+        return self.array.dtype
+
+    def step(self) -> None:
+        """Updates the parameters in it."""
+        for rule in self.rules:
+            rule.t += 1
+        rule = self.rules[0]
+        scratch = self.group.scratch(rule.n_scratch, len(self.array))
+        rule.step_on(self.array, self.grad, self.state, scratch, rule.t, self.xp)
+
+
+class FlatGroup:
+    """Parameters of one dtype, device and kind of rule, moved into one array.
+
+    Attributes:
+        params: in the order in which they lie in the array: the reverse of the order of their creation, which is
+            about the order in which the backward pass reaches them.
+        array: all numbers, shape (n,).
+        grad: all gradients, shape (n,).
+        buffer: `grad` followed by one number a parameter, which tells other ranks whether it has a gradient;
+            shape (n + len(params),).
+        state: flat arrays of the rules' states by name, shape (n,) each.
+    """
+
+    def __init__(self, params: list[Parameter]) -> None:
+        self.params = params
+        self.rules: list[ElementwiseRule] = [param.update_rule for param in params]
+        first = params[0]
+        self.xp = xp = first.xp
+        self.bounds: list[tuple[int, int]] = []
+        total = 0
+        for param in params:
+            self.bounds.append((total, total + param.size))
+            total += param.size
+        self.array = xp.empty(total, first.dtype)
+        self.buffer = xp.zeros(total + len(params), first.dtype)
+        self.grad, self.flags = self.buffer[:total], self.buffer[total:]
+        names = self.rules[0].all_state_names(first.dtype)
+        state_dtype = np.dtype(np.float32) if "master" in names else first.dtype
+        self.state = {name: xp.zeros(total, state_dtype) for name in names}
+        self.state_dtype = state_dtype
+        self._scratch: list[Array] = []
+        for param, (start, stop) in zip(params, self.bounds, strict=True):
+            param.bind(self.array[start:stop].reshape(param.shape), self.grad[start:stop].reshape(param.shape))
+            self._adopt_state(param, start, stop)
+        self._arrays = [param.array for param in params]
+        self._runs: list[Run] = []
+        self._runs_key: object = None
+
+    def _adopt_state(self, param: Parameter, start: int, stop: int) -> None:
+        rule: ElementwiseRule = param.update_rule
+        old = rule.state or {}
+        rule.state = {}
+        for name, flat in self.state.items():
+            view = flat[start:stop].reshape(param.shape)
+            if name in old:
+                view[...] = param.device.send(old[name])
+            elif name == "master":
+                view[...] = param.array
+            rule.state[name] = view
+
+    def is_current(self) -> bool:
+        """Whether every parameter still lies where this group put it, with the rule it had."""
+        for param, array, rule in zip(self.params, self._arrays, self.rules, strict=True):
+            if param._array is not array or param.update_rule is not rule:
+                return False
+        return True
+
+    def scratch(self, count: int, size: int) -> tuple[Array, ...]:
+        """Arrays of that many numbers, with anything in them; the same memory in every call."""
+        if len(self._scratch) < count:
+            self._scratch = [self.xp.empty(len(self.array), self.state_dtype) for _ in range(count)]
+        return tuple([s[:size] for s in self._scratch[:count]])
+
+    def runs(self) -> list[Run]:
+        """The parameters that have a gradient and are not frozen, in as few runs as their rules allow."""
+        key = [
+            None if p._grad is None or not r.enabled else r if r.hooks or r.hyperparam.has_own else r.t
+            for p, r in zip(self.params, self.rules, strict=True)
+        ]
+        pattern = [k if k is None or isinstance(k, ElementwiseRule) else k - self.rules[0].t for k in key]
+        if pattern != self._runs_key:
+            self._runs = list(self._find_runs(pattern))
+            self._runs_key = pattern
+        return self._runs
+
+    def _find_runs(self, pattern: list[Any]) -> Iterator[Run]:
+        first = 0
+        for i, mark in enumerate(pattern):
+            last_of_run = i + 1 == len(pattern) or pattern[i + 1] != mark
+            if last_of_run:
+                if mark is not None:
+                    yield Run(self, first, i)
+                first = i + 1
+
+
+def group_params(params: list[Parameter]) -> tuple[list[FlatGroup], list[Parameter]]:
+    """Moves parameters into flat groups.
+
+    Args:
+        params: initialised, each once, in the order of creation.
+
+    Returns:
+        The groups, and the parameters that stay by themselves: their rule is not elementwise, or another optimizer
+        holds them.
+    """
+    by_kind: dict[tuple[Any, ...], list[Parameter]] = {}
+    loose: list[Parameter] = []
+    for param in reversed(params):
+        rule = param.update_rule
+        if not isinstance(rule, ElementwiseRule) or param.is_bound:
+            loose.append(param)
+            continue
+        by_kind.setdefault((param.dtype, param.device, type(rule), rule.fp32), []).append(param)
+    return [FlatGroup(group) for group in by_kind.values()], loose

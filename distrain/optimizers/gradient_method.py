@@ -1,0 +1,201 @@
+"""`GradientMethod`: optimizers that follow gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distrain import minibatch
+from distrain.autograd import Parameter
+from distrain.errors import ArgumentError
+from distrain.optimizers.agreement import agree
+from distrain.optimizers.exchange import exchange
+from distrain.optimizers.flat import FlatGroup, Run, group_params
+from distrain.optimizers.loss_scale import LossScale
+from distrain.optimizers.optimizer import Optimizer
+from distrain.optimizers.update_rule import ElementwiseRule
+
+
+class GradientMethod(Optimizer):
+    """An optimizer that follows gradients. Subclasses define `create_update_rule`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._groups: list[FlatGroup] = []
+        self._loose: list[Parameter] = []
+        self._flat_structure = -1
+        self._complete = False    # every parameter has a size, on every rank
+        self._loss_scale: LossScale | None = None
+        self._fp32 = False
+        self._cleargrads = True
+
+    def update(self, lossfun: Any = None, *args: Any, **kwargs: Any) -> None:
+        """One step of training: a collective call when several ranks train together.
+
+        The gradients of all ranks are summed, each weighted by its share of the minibatch (`minibatch.current()`;
+        without one, all ranks count alike).
+
+        Args:
+            lossfun: computes the loss from `args` and `kwargs`; its gradient replaces the gradients that are there.
+                None: the gradients are there already, computed by `loss.backward()`.
+        """
+        weight = self._weight()
+        if lossfun is not None:
+            loss = lossfun(*args, **kwargs)
+            self._clear()
+            if weight:
+                scale = self._loss_scale.value if self._loss_scale is not None else None
+                loss.backward(loss_scale=scale, scale=weight)
+            del loss
+        for param in self.params():
+            param.settle_grad()
+        if not self._is_flat():
+            self._flatten()
+        if self.comm.size > 1:
+            exchange(self.comm, 1.0 if lossfun is not None and weight else weight, self._groups, self._loose)
+        if self._loss_scale is None or self._unscale():
+            self.t += 1
+            self._run_hooks("pre")
+            for group in self._groups:
+                for run in group.runs():
+                    self._step(run)
+            for param in self._loose:
+                param.update_rule.update(param)
+            self._run_hooks("post")
+
+    def _weight(self) -> float:
+        if self.comm.size == 1:
+            return 1.0
+        share = minibatch.current()
+        return 1.0 / self.comm.size if share is None else share.weight
+
+    def _clear(self) -> None:
+        for param in self.params():
+            if self._cleargrads:
+                param.cleargrad()
+            else:
+                param.zerograd()
+
+    def _step(self, run: Run) -> None:
+        rule = run.rules[0]
+        if rule.hooks:    # then the run is this rule's parameter alone
+            param = run.group.params[run.group.rules.index(rule)]
+            rule.run_hooks("pre", param)
+            run.step()
+            rule.run_hooks("post", param)
+        else:
+            run.step()
+
+    # Flat parameters
+
+    def _is_flat(self) -> bool:
+        return (
+            self._complete and self._flat_structure == self._structure and all([g.is_current() for g in self._groups])
+        )
+
+    def _flatten(self) -> None:
+        target = self.require_target()
+        if self.comm.size > 1:
+            self._agreed = agree(target, self.comm, self._agreed)
+        params = self.params()
+        if self._fp32:
+            for param in params:
+                _use_fp32(param)
+        mine = {id(param) for group in self._groups for param in group.params if group.is_current()}
+        for param in params:
+            if id(param) in mine:
+                param.unbind()
+        self._groups, self._loose = group_params([param for param in params if param.is_initialized])
+        self._complete = all([param.is_initialized for param in params])
+        self._flat_structure = self._structure
+
+    def gradient_runs(self) -> list[Run | Parameter]:
+        """Everything that this step updates, in pieces with `array` and `grad`: for hooks over all parameters."""
+        pieces: list[Run | Parameter] = [run for group in self._groups for run in group.runs()]
+        pieces += [p for p in self._loose if p.grad is not None and p.update_rule.enabled]
+        return pieces
+
+    def _run_hooks(self, timing: str) -> None:
+        for hook, when in list(self.hooks.values()):
+            if when != timing:
+                continue
+            if not getattr(hook, "elementwise", False):
+                hook(self)
+                continue
+            for piece in self.gradient_runs():
+                rule = piece.rules[0] if isinstance(piece, Run) else piece.update_rule
+                hook(rule, piece)
+
+    # Gradients
+
+    def use_cleargrads(self, use: bool = True) -> None:
+        """Whether `update(lossfun, …)` clears the gradients (True) or sets them to zeros (False)."""
+        self._cleargrads = use
+
+    def reallocate_cleared_grads(self) -> None:
+        """Gives every parameter without gradient a gradient of zeros."""
+        for param in self.params():
+            if param.is_initialized and param.grad is None:
+                param.zerograd()
+
+    # float16
+
+    def set_loss_scale(self, loss_scale: float) -> None:
+        """Multiplies every loss by a constant and divides the gradients by it again, so that float16 keeps them."""
+        self._loss_scale = LossScale(loss_scale, None)
+
+    def loss_scaling(self, interval: int = 1000, scale: float | None = None) -> None:
+        """Finds the factor on the loss while training.
+
+        A step whose gradients are not finite is left out on all ranks and halves the factor; after `interval` good
+        steps it doubles.
+
+        Args:
+            interval: good steps after which the factor doubles.
+            scale: a constant factor instead.
+        """
+        self._loss_scale = LossScale(2.0**16 if scale is None else scale, None if scale is not None else interval)
+
+    def use_fp32_update(self, flag: bool = True) -> None:
+        """Keeps a float32 master of each float16 parameter, which takes the updates.
+
+        Raises:
+            ArgumentError: parameters with another kind of rule than `ElementwiseRule` cannot.
+        """
+        self._fp32 = flag
+        self._complete = False    # flatten anew, with masters
+        for param in self.params():
+            if not isinstance(param.update_rule, ElementwiseRule):
+                raise ArgumentError(f"{type(param.update_rule).__name__} has no float32 update")
+
+    def _unscale(self) -> bool:
+        """Divides the gradients by the loss scale; False if they are not finite and the step must be left out."""
+        assert self._loss_scale is not None
+        pieces = self.gradient_runs()
+        if self._loss_scale.is_dynamic:
+            finite = all([bool(piece.xp.isfinite(piece.grad).all()) for piece in pieces])
+            factor = self._loss_scale.value
+            self._loss_scale.adjust(finite)
+            if not finite:
+                return False
+        else:
+            factor = self._loss_scale.value
+        for piece in pieces:
+            grad: Any = piece.grad
+            grad *= np.float32(1.0 / factor).astype(grad.dtype) if grad.dtype != np.float16 else 1.0 / factor
+        return True
+
+    def serialize(self, serializer: Any) -> None:
+        """Reads or writes the counts, the state of every parameter's rule and the loss scale."""
+        if self._fp32:
+            for param in self.params():
+                _use_fp32(param)
+        super().serialize(serializer)
+        if self._loss_scale is not None and self._loss_scale.is_dynamic:
+            self._loss_scale.serialize(serializer["loss_scale"].lenient())
+
+
+def _use_fp32(param: Parameter) -> None:
+    rule: Any = param.update_rule
+    rule.fp32 = True
