@@ -20,8 +20,11 @@ from numpy.typing import DTypeLike
 from distrain.errors import ArgumentError
 
 
-class GlobalConfig:
-    """The defaults of the process, for every thread that has not set a value of its own.
+class Defaults:
+    """The switches and the values that the whole process starts with.
+
+    They are attributes of a class from which the view of a thread inherits, so that reading a switch is an ordinary
+    attribute look-up: every application of a function reads several.
 
     Attributes:
         train: dropout drops and batch normalization uses the statistics of the batch.
@@ -32,54 +35,50 @@ class GlobalConfig:
         keep_graph_on_report: reported Variables keep their graph (used by `dump_graph`).
     """
 
-    def __init__(self) -> None:
-        self.train = True
-        self.enable_backprop = True
-        self.dtype: DTypeLike = np.float32
-        self.debug = False
-        self.type_check = True
-        self.keep_graph_on_report = False
+    train: bool = True
+    enable_backprop: bool = True
+    dtype: DTypeLike = np.float32
+    debug: bool = False
+    type_check: bool = True
+    keep_graph_on_report: bool = False
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if "keep_graph_on_report" in self.__dict__:    # construction is over
-            _check(name)
-        object.__setattr__(self, name, value)
+    def __getattr__(self, name: str) -> Any:    # reached only for names that are no switch
+        raise AttributeError(_unknown(name))
 
     def show(self) -> str:
         """One `name  value` line a switch, sorted."""
-        return "\n".join(f"{name:<22}{value!r}" for name, value in sorted(vars(self).items()))
+        return "\n".join(f"{name:<22}{getattr(self, name)!r}" for name in _NAMES)
 
 
-global_config = GlobalConfig()
+_NAMES = sorted(Defaults.__annotations__)
 
 
-class LocalConfig(threading.local):
-    """The switches as the current thread sees them; what it has not set falls through to `global_config`."""
+class GlobalConfig(Defaults):
+    """The defaults of the process, for every thread that has not set a value of its own."""
 
-    def __getattr__(self, name: str) -> Any:    # reached only for what this thread has not set
-        try:
-            return getattr(global_config, name)
-        except AttributeError:
-            raise AttributeError(_unknown(name)) from None
+    def __setattr__(self, name: str, value: Any) -> None:
+        _check(name)
+        setattr(Defaults, name, value)
+
+
+class LocalConfig(threading.local, Defaults):
+    """The switches as the current thread sees them; what it has not set is as in `global_config`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         _check(name)
         super().__setattr__(name, value)
 
-    def show(self) -> str:
-        """One `name  value` line a switch, as this thread sees it."""
-        return "\n".join(f"{name:<22}{getattr(self, name)!r}" for name in sorted(vars(global_config)))
 
-
+global_config = GlobalConfig()
 config = LocalConfig()
 
 
 def _unknown(name: str) -> str:
-    return f"config has no switch {name!r}; the switches are {', '.join(sorted(vars(global_config)))}"
+    return f"config has no switch {name!r}; the switches are {', '.join(_NAMES)}"
 
 
 def _check(name: str) -> None:
-    if name not in vars(global_config):
+    if name not in _NAMES:
         raise ArgumentError(_unknown(name))
 
 

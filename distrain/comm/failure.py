@@ -1,0 +1,148 @@
+"""A rank that fails ends the job: the others would wait for it in a collective for ever.
+
+Guarantees, once `install` has run on every rank:
+
+- An uncaught exception in the main thread, Ctrl-C included, or in any other thread is printed once, with rank, host
+  and pid, and every process of the job ends with a code that is not zero.
+- `sys.exit` with such a code ends the job with that code.
+- A rank that leaves in any other way (`raise SystemExit(3)`, or simply the end of the script) while others wait for
+  it in a collective of the world ends the job with an error on the ranks that wait.
+- When all ranks come to the end, nothing is printed and MPI is finalized as usual.
+
+Processes forked by a rank are not ranks: in them the hooks stand aside.
+"""
+
+from __future__ import annotations
+
+import atexit
+import dis
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+from distrain.comm.mpi import MpiCommunicator
+from distrain.errors import WorldError
+
+_INTERRUPTED = 130    # the shell's code for a process that ends at Ctrl-C
+_STAGGER_S = 0.2
+_LAST_WORDS_S = 5.0
+
+
+class _Exit:
+    """A call of `sys.exit`, and the frames it has to pass to end the script."""
+
+    def __init__(self, error: SystemExit, frames: Iterable[FrameType]) -> None:
+        self.error = error
+        self.path = [(frame, frame.f_lasti) for frame in frames]
+
+    def ended_the_script(self) -> bool:
+        """Whether it was not caught on its way: each frame ended where it was, or in a `finally` that passed it on."""
+        return all(frame.f_lasti == at or _instruction(frame) == "RERAISE" for frame, at in self.path)
+
+    @property
+    def code(self) -> int:
+        """The exit code as Python understands it: None is 0, text is printed and is 1."""
+        code = self.error.code
+        return 0 if code is None else code if isinstance(code, int) else 1
+
+
+def _instruction(frame: FrameType) -> str:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
+
+
+class _Guard:
+    """The hooks of one rank, and what they replaced."""
+
+    def __init__(self, comm: MpiCommunicator) -> None:
+        self.comm = comm
+        self.pid = os.getpid()
+        self.exit: _Exit | None = None
+        self.lock = threading.Lock()
+        self.previous_excepthook = sys.excepthook
+        self.previous_threading_excepthook = threading.excepthook
+
+    def install(self) -> None:
+        sys.excepthook = self.on_exception
+        threading.excepthook = self.on_thread_exception
+        sys.exit = self.on_sys_exit
+        atexit.register(self.on_end)
+
+    def on_exception(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if os.getpid() != self.pid:
+            self.previous_excepthook(kind, error, trace)
+            return
+        self.take_turn()
+        if self.previous_excepthook is sys.__excepthook__:
+            self.say("failed:\n" + "".join(traceback.format_exception(kind, error, trace)))
+        else:
+            self.say("failed:\n")
+            self.previous_excepthook(kind, error, trace)
+        self.comm.abort(_INTERRUPTED if issubclass(kind, KeyboardInterrupt) else 1)
+
+    def on_thread_exception(self, args: threading.ExceptHookArgs) -> None:
+        if os.getpid() != self.pid or args.exc_type is SystemExit:    # which Python takes as the quiet end of a thread
+            self.previous_threading_excepthook(args)
+            return
+        self.take_turn()
+        name = "a thread" if args.thread is None else f"thread {args.thread.name}"
+        text = "".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
+        self.say(f"failed in {name}:\n{text}")
+        self.comm.abort(1)
+
+    def on_sys_exit(self, status: object = None, /) -> NoReturn:
+        """Stands in for `sys.exit`: the interpreter does not tell its exit handlers with which code it ends."""
+        error = SystemExit(status)
+        if threading.current_thread() is threading.main_thread():
+            self.exit = _Exit(error, _frames_below(sys._getframe(1)))
+        raise error
+
+    def on_end(self) -> None:
+        from mpi4py import MPI
+
+        if os.getpid() != self.pid or MPI.Is_finalized():
+            return
+        code = self.exit.code if self.exit is not None and self.exit.ended_the_script() else 0
+        if code:
+            self.take_turn()
+            self.say(f"left by sys.exit with code {code}, which ends the job.\n")
+            self.comm.abort(code)
+        try:
+            self.comm.leave()
+        except WorldError as error:
+            time.sleep(_LAST_WORDS_S)    # the ranks that wait have the better traceback, and end the job
+            self.say(f"cannot leave: {error}\n")
+            self.comm.abort(1)
+
+    def take_turn(self) -> None:
+        """Lets one rank speak where all fail alike: the lowest aborts the job before the others' turn comes."""
+        self.lock.acquire()    # for good: of several failing threads the first one speaks
+        time.sleep(_STAGGER_S * min(self.comm.rank, 5))
+
+    def say(self, text: str) -> None:
+        sys.stdout.flush()
+        place = f"rank {self.comm.rank} of {self.comm.size} on {socket.gethostname()} (pid {self.pid})"
+        sys.stderr.write(f"\n{place} {text}")    # one write, so that lines of several ranks do not mix
+        sys.stderr.flush()
+
+
+def install(comm: MpiCommunicator) -> None:
+    """Makes the failure of this rank the end of the job.
+
+    Args:
+        comm: the communicator of all ranks; all of them call this.
+    """
+    _Guard(comm).install()
+
+
+def _frames_below(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,1 @@
+"""Functions with weights: linear, embedding, convolution."""

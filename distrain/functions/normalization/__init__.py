@@ -1,0 +1,1 @@
+"""Normalization over the batch or over a sample."""

@@ -1,0 +1,9 @@
+"""Iterators: minibatches of a dataset, in an order that is a function of the seed and the epoch."""
+
+from distrain.iterators.iterator import Iterator as Iterator
+from distrain.iterators.order_samplers import NoShuffleOrderSampler as NoShuffleOrderSampler
+from distrain.iterators.order_samplers import OrderSampler as OrderSampler
+from distrain.iterators.order_samplers import ShuffleOrderSampler as ShuffleOrderSampler
+from distrain.iterators.serial import SerialIterator as SerialIterator
+
+__all__ = ["Iterator", "NoShuffleOrderSampler", "OrderSampler", "SerialIterator", "ShuffleOrderSampler"]

@@ -1,0 +1,31 @@
+"""Training: the loop, what one step is, and what happens in between."""
+
+from distrain.training import extensions as extensions
+from distrain.training import triggers as triggers
+from distrain.training import updaters as updaters
+from distrain.training.extension import PRIORITY_EDITOR as PRIORITY_EDITOR
+from distrain.training.extension import PRIORITY_READER as PRIORITY_READER
+from distrain.training.extension import PRIORITY_WRITER as PRIORITY_WRITER
+from distrain.training.extension import Extension as Extension
+from distrain.training.extension import make_extension as make_extension
+from distrain.training.trainer import Trainer as Trainer
+from distrain.training.trigger import get_trigger as get_trigger
+from distrain.training.updater import Updater as Updater
+from distrain.training.updaters.parallel import ParallelUpdater as ParallelUpdater
+from distrain.training.updaters.standard import StandardUpdater as StandardUpdater
+
+__all__ = [
+    "PRIORITY_EDITOR",
+    "PRIORITY_READER",
+    "PRIORITY_WRITER",
+    "Extension",
+    "ParallelUpdater",
+    "StandardUpdater",
+    "Trainer",
+    "Updater",
+    "extensions",
+    "get_trigger",
+    "make_extension",
+    "triggers",
+    "updaters",
+]

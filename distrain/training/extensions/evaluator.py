@@ -1,0 +1,220 @@
+"""An extension that evaluates the model on a validation set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from distrain import comm as comm_module
+from distrain import minibatch
+from distrain.comm import Communicator
+from distrain.config import no_backprop_mode, using_config
+from distrain.dataset import concat_examples
+from distrain.errors import ArgumentError, WorldError
+from distrain.iterators import NoShuffleOrderSampler, ShuffleOrderSampler
+from distrain.reporting import DictSummary, Reporter, report, report_scope
+from distrain.training.extension import PRIORITY_WRITER, Extension, RunsOn
+from distrain.training.persistents import average_over_ranks
+from distrain.training.updaters.standard import by_name
+
+if TYPE_CHECKING:
+    from distrain.training.trainer import Trainer
+
+
+class Evaluator(Extension):
+    """Reports the means of everything that the model reports on a validation set: `validation/main/loss` …
+
+        trainer.extend(extensions.Evaluator(test_iter, model))
+        extensions.Evaluator(test_iter, model)()    # {"main/loss": …}, without a trainer
+
+    Every sample counts once, on any number of ranks: each evaluates its share of the minibatches, the sums are added
+    in the order of the ranks, and all ranks get the same means. The number of samples is checked.
+
+    Before an evaluation on several ranks, floating persistent values of the models (running statistics) are replaced
+    by their means over the ranks.
+
+    Args:
+        iterator: the minibatches, made with `repeat=False`; or a dict of iterators, "main" among them.
+        target: the model, or a dict of models.
+        converter: see `StandardUpdater`.
+        device: where the arrays are sent; None leaves them where they are.
+        eval_hook: called with the evaluator before each evaluation.
+        eval_func: called with the arrays of a minibatch, to report something; the model "main" by default.
+
+    Attributes:
+        name: what the names of the values begin with; "validation" unless `extend` is given another.
+        comm: the ranks that evaluate together; None is those of the trainer, or the job's world.
+
+    Raises:
+        ArgumentError: an iterator that never ends, or none called "main".
+    """
+
+    trigger = (1, "epoch")
+    priority = PRIORITY_WRITER
+    runs_on: RunsOn = "all"
+    comm: Communicator | None = None
+
+    def __init__(
+        self,
+        iterator: Any,
+        target: Any,
+        converter: Callable[..., Any] = concat_examples,
+        device: Any = None,
+        eval_hook: Callable[[Evaluator], Any] | None = None,
+        eval_func: Callable[..., Any] | None = None,
+    ) -> None:
+        self._iterators = by_name(iterator, "iterator")
+        self._targets = by_name(target, "model")
+        for name, one in self._iterators.items():
+            if getattr(one, "repeat", False) is True:
+                raise ArgumentError(f"the iterator {name!r} of an Evaluator never ends; make it with repeat=False")
+        self.converter = converter
+        self.device = device
+        self.eval_hook = eval_hook
+        self.eval_func = eval_func
+
+    @property
+    def default_name(self) -> str:
+        """The name if none is given."""
+        return "validation"
+
+    def initialize(self, trainer: Trainer) -> None:
+        """Takes the trainer's ranks, unless it has its own."""
+        if self.comm is None:
+            self.comm = trainer.comm
+
+    def __call__(self, trainer: Trainer | None = None) -> dict[str, float]:
+        """Evaluates, and reports the means to the current reporter.
+
+        Returns:
+            The means by name.
+        """
+        reporter = Reporter()
+        prefix = f"{self.name}/" if self.name else ""
+        for name, target in self._targets.items():
+            reporter.add_observer(prefix + name, target)
+            reporter.add_observers(prefix + name, target.namedlinks(skipself=True))
+        share = minibatch.current()
+        try:
+            with reporter:
+                result = self.evaluate()
+        finally:
+            minibatch.announce(share)  # what follows still belongs to the training's minibatch
+        report(result)
+        return result
+
+    def evaluate(self) -> dict[str, float]:
+        """One pass over the validation set; override it to evaluate in another way.
+
+        Returns:
+            The means by name, the same on all ranks.
+
+        Raises:
+            WorldError: the ranks have not seen each sample once.
+        """
+        comm = self.comm or comm_module.world()
+        for target in self._targets.values():
+            average_over_ranks(target, comm)
+        if self.eval_hook:
+            self.eval_hook(self)
+        function = self.eval_func or self._targets["main"]
+        iterator = _from_the_start(self._iterators["main"])
+        summary = DictSummary()
+        counter = _Counter(iterator)
+        with using_config("train", False), no_backprop_mode():
+            for batch in iterator:
+                weight = counter.count(batch)
+                observation: dict[str, Any] = {}
+                with report_scope(observation):
+                    arrays = self.converter(batch, self.device)
+                    if isinstance(arrays, tuple):
+                        function(*arrays)
+                    elif isinstance(arrays, dict):
+                        function(**arrays)
+                    else:
+                        function(arrays)
+                summary.add(observation, weight)
+        return _merge(comm, summary, counter)
+
+    def get_iterator(self, name: str) -> Any:
+        """The iterator of that name."""
+        return self._iterators[name]
+
+    def get_all_iterators(self) -> dict[str, Any]:
+        """All iterators by name."""
+        return dict(self._iterators)
+
+    def get_target(self, name: str) -> Any:
+        """The model of that name."""
+        return self._targets[name]
+
+    def get_all_targets(self) -> dict[str, Any]:
+        """All models by name."""
+        return dict(self._targets)
+
+    def finalize(self) -> None:
+        """Ends what the iterators have started."""
+        for iterator in self._iterators.values():
+            if hasattr(iterator, "finalize"):
+                iterator.finalize()
+
+
+class _Counter:
+    """Counts the samples of one rank, and knows how many there should be.
+
+    Attributes:
+        seen: samples that this rank has evaluated.
+        expected: samples of the dataset, or what the minibatches say if their iterator chooses its own.
+        is_shared: whether the ranks share each minibatch; if not, each has a dataset of its own.
+    """
+
+    def __init__(self, iterator: Any) -> None:
+        self.seen = 0
+        self.is_shared = False
+        self._announced = 0
+        dataset: Any = getattr(iterator, "dataset", None)
+        sampler = getattr(iterator, "order_sampler", None)
+        knows = sampler is None or type(sampler) in (ShuffleOrderSampler, NoShuffleOrderSampler)
+        self._length: int | None = len(dataset) if knows and hasattr(dataset, "__len__") else None
+
+    def count(self, batch: Any) -> int:
+        """Counts a batch; returns the number of its samples, 0 where a rank has none and gets a stand-in."""
+        share = getattr(batch, "share", None)
+        if share is None:
+            number = len(batch)
+            self._announced += number
+        else:
+            self.is_shared = True
+            number = share.count
+            self._announced += share.total
+        self.seen += number
+        return number
+
+    @property
+    def expected(self) -> int:
+        return self._announced if self._length is None else self._length
+
+
+def _from_the_start(iterator: Any) -> Any:
+    if hasattr(iterator, "reset"):
+        iterator.reset()
+        return iterator
+    return copy.copy(iterator)
+
+
+def _merge(comm: Communicator, summary: DictSummary, counter: _Counter) -> dict[str, float]:
+    parts = comm.allgather_obj((summary.sums(), counter.seen, counter.expected, counter.is_shared))
+    seen = [part[1] for part in parts]
+    shared = [part[2] for part in parts if part[3]]
+    expected = sum(part[2] for part in parts if not part[3]) + (shared[0] if shared else 0)
+    if sum(seen) != expected or len(set(shared)) > 1:
+        each = ", ".join(f"rank {rank}: {part[1]} of {part[2]}" for rank, part in enumerate(parts))
+        raise WorldError(
+            f"the evaluation has seen {sum(seen)} samples where there are {expected} ({each}). Register the Evaluator "
+            "on every rank, with the same dataset; or give its iterator comm=distrain.comm.local()."
+        )
+    merged = DictSummary()
+    for sums, *_ in parts:
+        merged.merge(sums)
+    return merged.compute_mean()

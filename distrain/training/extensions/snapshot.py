@@ -1,0 +1,116 @@
+"""Extensions that save the training, or a part of it, to a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distrain.comm import Communicator
+from distrain.errors import WorldError
+from distrain.files import fsync_directory
+from distrain.serializers import save_npz
+from distrain.training.extension import Extension, RunsOn
+
+if TYPE_CHECKING:
+    from distrain.training.trainer import Trainer
+
+SaveFunction = Callable[[str, Any], Any]
+
+
+class Snapshot(Extension):
+    """Saves an object to a file in `trainer.out`; made by `snapshot` and `snapshot_object`.
+
+    Rank 0 writes. The file takes its name when it is complete and on disk; an older one of that name stays until then.
+    When it cannot be written, the training ends on all ranks.
+
+    Args:
+        target: what to save; None is the trainer.
+        filename: name of the file, formatted with the trainer.
+        savefun: writes the file: `savefun(path, object)`.
+
+    Attributes:
+        comm: the ranks that save together; None is those of the trainer.
+    """
+
+    trigger = (1, "epoch")
+    priority = -100  # after everything that belongs to the iteration
+    runs_on: RunsOn = "all"
+    comm: Communicator | None = None
+
+    def __init__(self, target: Any, filename: str, savefun: SaveFunction) -> None:
+        self.target, self.filename, self.savefun = target, filename, savefun
+
+    @property
+    def default_name(self) -> str:
+        """The name that it has in Chainer's snapshots."""
+        return "_Snapshot"
+
+    def __call__(self, trainer: Trainer) -> None:
+        """Saves.
+
+        Raises:
+            OSError: the file cannot be written; on rank 0.
+            WorldError: likewise, on the other ranks.
+        """
+        comm = self.comm or trainer.comm
+        if self.target is None:
+            for extension in trainer.extensions():
+                if gather := getattr(extension, "gather", None):
+                    gather()
+        failure: Exception | None = None
+        if comm.rank == 0:
+            try:
+                self._save(trainer)
+            except Exception as error:  # first the other ranks must know
+                error.add_note(f"while saving {self.filename.format(trainer)!r} to {os.path.abspath(trainer.out)!r}")
+                failure = error
+        if comm.size > 1:
+            said = comm.bcast_obj(None if failure is None else f"{type(failure).__name__}: {failure}")
+            if said is not None and failure is None:
+                raise WorldError(f"rank 0 could not save {self.filename.format(trainer)!r} ({said})")
+        if failure is not None:
+            raise failure
+
+    def _save(self, trainer: Trainer) -> None:
+        target = trainer if self.target is None else self.target
+        path = os.path.join(trainer.out, self.filename.format(trainer))
+        directory = os.path.dirname(path) or "."
+        with tempfile.TemporaryDirectory(prefix=".snapshot", dir=directory) as aside:
+            temporary = os.path.join(aside, os.path.basename(path))
+            self.savefun(temporary, target)
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        fsync_directory(Path(directory))
+
+
+def snapshot(
+    savefun: SaveFunction | None = None,
+    filename: str = "snapshot_iter_{.updater.iteration}",
+    *,
+    target: Any = None,
+) -> Snapshot:
+    """An extension that saves the whole trainer, once an epoch unless `extend` is given another trigger.
+
+    `serializers.load_npz(path, trainer)` continues from the file.
+
+    Args:
+        savefun: writes the file: `savefun(path, object)`; `serializers.save_npz` by default.
+        filename: its name in `trainer.out`, formatted with the trainer.
+        target: what to save instead of the trainer.
+    """
+    return Snapshot(target, filename, savefun or save_npz)
+
+
+def snapshot_object(target: Any, filename: str, savefun: SaveFunction | None = None) -> Snapshot:
+    """An extension that saves an object, such as the model, once an epoch unless `extend` is given another trigger.
+
+    Args:
+        target: what to save.
+        filename: name of the file in `trainer.out`, formatted with the trainer: "model_epoch_{.updater.epoch}".
+        savefun: writes the file: `savefun(path, object)`; `serializers.save_npz` by default.
+    """
+    return Snapshot(target, filename, savefun or save_npz)

@@ -1,0 +1,316 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from distrain import comm as comm_module
+from distrain.comm import Communicator
+from distrain.errors import ArgumentError
+from distrain.reporting import Reporter
+from distrain.training.extension import Extension, RunsOn, checked_runs_on
+from distrain.training.trigger import Trigger, get_trigger
+from distrain.training.triggers.interval import IntervalTrigger
+from distrain.training.updater import Updater
+
+
+@dataclass(eq=False)
+class _Entry:
+    """An extension as it was registered."""
+
+    name: str
+    extension: Any
+    trigger: Trigger
+    priority: int
+    call_before_training: bool
+    runs_on: RunsOn
+
+
+class Trainer:
+    """Calls an updater until a trigger says stop, and extensions in between.
+
+        trainer = training.Trainer(updater, (20, "epoch"), out="result")
+        trainer.extend(extensions.Evaluator(test_iter, model))
+        trainer.extend(extensions.LogReport())
+        trainer.run()
+
+    On several ranks all of them run the loop. Extensions that only show or write something run on rank 0.
+
+    Args:
+        updater: makes one step a call.
+        stop_trigger: when to stop: `(20, "epoch")`, a function of the trainer, or None for never.
+        out: directory for everything that extensions write.
+        extensions: registered as by `extend(extension)`.
+
+    Attributes:
+        updater, stop_trigger, out: as given.
+        observation: what was reported in this iteration, by name; on several ranks, what this one has reported.
+        reporter: collects it.
+    """
+
+    def __init__(
+        self,
+        updater: Updater,
+        stop_trigger: Any = None,
+        out: str | os.PathLike[str] = "result",
+        extensions: Iterable[Any] | None = None,
+    ) -> None:
+        self.updater = updater
+        self.stop_trigger = get_trigger(stop_trigger)
+        self.out = os.fspath(out)
+        self.observation: dict[str, Any] = {}
+        self.reporter = Reporter()
+        self._entries: dict[str, _Entry] = {}
+        self._comm: Communicator | None = None
+        self._running: str | None = None  # the extension that is at work, for error messages
+        self._started: float | None = None
+        self._final_elapsed_time: float | None = None
+        self._snapshot_elapsed_time = 0.0
+        for name, optimizer in updater.get_all_optimizers().items():
+            self.reporter.add_observer(name, optimizer.target)
+            self.reporter.add_observers(name, optimizer.target.namedlinks(skipself=True))
+        updater.connect_trainer(self)
+        for extension in extensions or ():
+            self.extend(extension)
+
+    @property
+    def comm(self) -> Communicator:
+        """The ranks that train together: those of the updater, or the job's world."""
+        if self._comm is None:
+            self._comm = getattr(self.updater, "comm", None) or comm_module.world()
+        return self._comm
+
+    @property
+    def elapsed_time(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        if self._final_elapsed_time is not None:
+            return self._final_elapsed_time
+        if self._started is None:
+            return self._snapshot_elapsed_time
+        return time.perf_counter() - self._started + self._snapshot_elapsed_time
+
+    @property
+    def is_before_training(self) -> bool:
+        """Whether no step has been made yet."""
+        return self.updater.iteration == 0
+
+    def extend(
+        self,
+        extension: Any,
+        name: str | None = None,
+        trigger: Any = None,
+        priority: int | None = None,
+        *,
+        call_before_training: bool = False,
+        invoke_before_training: bool = False,
+        runs_on: RunsOn | None = None,
+    ) -> None:
+        """Registers an extension: an `Extension`, or any function of the trainer.
+
+        Args:
+            extension: what to call.
+            name: to find it by; its own by default. The second of a name gets `_1` appended, the third `_2` …
+            trigger: when it runs; its own by default, else every iteration. See `get_trigger`.
+            priority: higher runs first, equal ones in the order of registration; its own by default.
+            call_before_training: also call it once before the first step.
+            invoke_before_training: the older name of `call_before_training`.
+            runs_on: "all" ranks or "rank0"; its own by default, else "all", for it may change the training.
+
+        Raises:
+            ArgumentError: it cannot be called, or the trigger, the name or `runs_on` is impossible.
+        """
+        if not callable(extension):
+            raise ArgumentError(f"an extension is an Extension or a function of the trainer, not {extension!r}")
+        if name is None:
+            name = _name(extension)
+        if name == "training":
+            raise ArgumentError("'training' is no name for an extension; choose another")
+        unique, ordinal = name, 0
+        while unique in self._entries:
+            ordinal += 1
+            unique = f"{name}_{ordinal}"
+        if isinstance(extension, Extension):
+            extension.name = unique
+        self._entries[unique] = _Entry(
+            unique,
+            extension,
+            get_trigger(getattr(extension, "trigger", Extension.trigger) if trigger is None else trigger),
+            getattr(extension, "priority", Extension.priority) if priority is None else priority,
+            call_before_training or invoke_before_training or getattr(extension, "invoke_before_training", False),
+            checked_runs_on(runs_on or getattr(extension, "runs_on", Extension.runs_on)),
+        )
+
+    def get_extension(self, name: str) -> Any:
+        """The extension of that name.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        if name not in self._entries:
+            names = ", ".join(map(repr, self._entries)) or "none"
+            raise ArgumentError(f"there is no extension {name!r}; registered are {names}")
+        return self._entries[name].extension
+
+    def extensions(self) -> list[Any]:
+        """All extensions in the order in which they run, those of other ranks included."""
+        return [entry.extension for entry in self._sorted_entries()]
+
+    def _sorted_entries(self) -> list[_Entry]:
+        return sorted(self._entries.values(), key=lambda entry: -entry.priority)
+
+    def run(self, show_loop_exception_msg: bool = True) -> None:
+        """Trains until the stop trigger fires; returns at once if the training is complete already.
+
+        Every `finalize` is called, whatever happens. An exception of the loop comes out as it was raised, with a note
+        for each that followed it.
+
+        Args:
+            show_loop_exception_msg: print an exception before the extensions are finalized, which may take long.
+
+        Raises:
+            ArgumentError: it has run already, or `out` cannot be written to.
+        """
+        if self._final_elapsed_time is not None:
+            raise ArgumentError("this trainer has run already; make a new one to train on")
+        rank = self.comm.rank
+        entries = [entry for entry in self._sorted_entries() if entry.runs_on == "all" or rank == 0]
+        self._started = time.perf_counter()
+        try:
+            with self.reporter:
+                self._loop(entries)
+        except BaseException as error:
+            if show_loop_exception_msg:
+                self._show(error)
+            for entry in entries:
+                if handler := getattr(entry.extension, "on_error", None):
+                    _call(f"on_error of {entry.name}", error, handler, self, error, error.__traceback__)
+            self._finalize(entries, error)
+            raise
+        failure = self._finalize(entries, None)
+        if failure is not None:
+            raise failure
+
+    def _finalize(self, entries: list[_Entry], failure: BaseException | None) -> BaseException | None:
+        """Calls every `finalize`; returns the first exception, which notes the others."""
+        self._final_elapsed_time = self.elapsed_time
+        for entry in entries:
+            if finalizer := getattr(entry.extension, "finalize", None):
+                failure = _call(f"finalize of {entry.name}", failure, finalizer)
+        return _call("finalize of the updater", failure, self.updater.finalize)
+
+    def _loop(self, entries: list[_Entry]) -> None:
+        """From the first check to the last step."""
+        _make_writable(self.out, self.comm)
+        self._agree_on_extensions(entries)
+        stop = self.stop_trigger
+        complete = isinstance(stop, IntervalTrigger) and stop.is_over(self)  # resumed from its last snapshot
+        for entry in entries:
+            self._running = entry.name
+            if initializer := getattr(entry.extension, "initialize", None):
+                initializer(self)
+        if complete:
+            return
+        for entry in entries:
+            self._running = entry.name
+            if entry.call_before_training:
+                entry.extension(self)
+        self._running = None
+        update = self.updater.update
+        scope = self.reporter.scope
+        active = [(entry.trigger, entry.extension, entry.name) for entry in entries]
+        while not stop(self):
+            observation: dict[str, Any] = {}
+            self.observation = observation
+            with scope(observation):
+                update()
+                for trigger, extension, name in active:
+                    self._running = name
+                    if trigger(self):
+                        extension(self)
+                self._running = None
+
+    def _agree_on_extensions(self, entries: list[_Entry]) -> None:
+        """Keeps extensions that are not registered on every rank from waiting for the other ranks."""
+        if self.comm.size == 1:
+            return
+        mine = [entry for entry in entries if entry.runs_on == "all"]
+        common = set.intersection(*map(set, self.comm.allgather_obj([entry.name for entry in mine])))
+        for entry in mine:
+            if entry.name not in common and hasattr(entry.extension, "comm"):
+                entry.extension.comm = comm_module.local()
+
+    def _show(self, error: BaseException) -> None:
+        comm = self.comm
+        where = f", in extension {self._running}" if self._running else ""
+        sys.stderr.write(
+            f"Exception in main training loop: rank {comm.rank} of {comm.size} on {socket.gethostname()}, "
+            f"iteration {self.updater.iteration}{where}: {type(error).__name__}: {error}\n"
+            f"Traceback (most recent call last):\n{''.join(traceback.format_tb(error.__traceback__))}"
+            "Will finalize trainer extensions and updater before reraising the exception.\n"
+        )
+        sys.stderr.flush()
+
+    def serialize(self, serializer: Any) -> None:
+        """Writes or reads the whole state of the training.
+
+        Extensions that the file does not know start afresh; one warning names what was missing.
+        """
+        self.updater.serialize(serializer["updater"])
+        lenient = serializer.lenient()
+        _serialize(self.stop_trigger, lenient["stop_trigger"])
+        for name, entry in self._entries.items():
+            _serialize(entry.extension, lenient["extensions"][name])
+            _serialize(entry.trigger, lenient["extension_triggers"][name])
+        elapsed = lenient("_snapshot_elapsed_time", self.elapsed_time)
+        if not serializer.is_writer:
+            self._snapshot_elapsed_time = elapsed
+
+
+def _name(extension: Any) -> str:
+    given = getattr(extension, "name", None) or getattr(extension, "default_name", None)
+    return str(given or getattr(extension, "__name__", type(extension).__name__))
+
+
+def _serialize(obj: Any, serializer: Any) -> None:
+    if hasattr(obj, "serialize"):
+        obj.serialize(serializer)
+
+
+def _call(what: str, failure: BaseException | None, function: Any, *args: Any) -> BaseException | None:
+    """Calls a handler; what it raises becomes a note on an earlier failure, or the failure if there is none."""
+    try:
+        function(*args)
+    except BaseException as error:
+        if failure is None:
+            error.add_note(f"raised in {what}")
+            return error
+        if error is not failure:
+            failure.add_note(f"Afterwards {what} raised:\n{''.join(traceback.format_exception(error)).rstrip()}")
+    return failure
+
+
+def _make_writable(out: str, comm: Communicator) -> None:
+    """Rank 0 makes the directory and writes to it; all ranks learn how that went."""
+    problem = None
+    if comm.rank == 0:
+        try:
+            os.makedirs(out, exist_ok=True)
+            with tempfile.TemporaryFile(dir=out):
+                pass
+        except OSError as error:
+            problem = error.strerror or str(error)
+    if comm.size > 1:
+        problem = comm.bcast_obj(problem)
+    if problem is not None:
+        raise ArgumentError(
+            f"the output directory {os.path.abspath(out)!r} cannot be written to: {problem}. Nothing has been trained; "
+            "give Trainer another out=…"
+        )

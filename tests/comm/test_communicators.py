@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SUITE = Path(__file__).with_name("suite.py")
+
+
+@pytest.mark.mpi
+def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], ranks: int, mpi_python: str) -> None:
+    result = run_ranks(SUITE, ranks, str(ranks), python=mpi_python).check()
+    assert result.stdout.count("passed") == ranks
+    assert result.stderr == ""

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from distrain.functions.connection.im2col import Columns, Windows, pair
+
+
+def test_pair():
+    assert pair(3) == (3, 3)
+    assert pair((1, 2)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("windows", "size", "count", "covering"),
+    [
+        (Windows((3, 3)), (5, 7), (3, 5), (3, 5)),
+        (Windows((2, 2), (2, 2)), (5, 4), (2, 2), (3, 2)),
+        (Windows((3, 3), (2, 2), (1, 1)), (28, 28), (14, 14), (15, 15)),
+        (Windows((3, 1), (1, 1), (0, 0), (2, 1)), (4, 4), (0, 4), (0, 4)),
+    ],
+)
+def test_count(windows, size, count, covering):
+    assert windows.count(size) == count
+    assert windows.count(size, cover_all=True) == covering
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_columns_and_their_adjoint(stride):
+    windows = Windows((2, 3), stride, (1, 0), (1, 2))
+    x = np.arange(2.0 * 3 * 4 * 6).reshape(2, 3, 4, 6)
+    count = windows.count((4, 6))
+    columns = Columns(np, np.float64, 2, 3, (4, 6), windows, count)
+    columns.fill(x)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    table = columns.matrix(1).reshape(3, 2, 3, 2, count[0], columns.row)[..., : count[1]]
+    for i, j in np.ndindex(2, 3):
+        rows, cols = i + stride[0] * np.arange(count[0]), 2 * j + stride[1] * np.arange(count[1])
+        np.testing.assert_array_equal(table[:, i, j].transpose(1, 0, 2, 3), padded[:, :, rows][..., cols])
+    columns.columns.fill(0)
+    table[...] = 1
+    gx = np.zeros_like(x)
+    columns.add_up(gx)
+    assert gx.sum() == sum(
+        ((table_row := i - 1 + stride[0] * np.arange(count[0])) >= 0).sum() * count[1] * 6 - 6 * count[1] * (table_row >= 4).sum()
+        for i, _ in np.ndindex(2, 3)
+    )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from distrain.env import RankInfo, rank_info
+from distrain.errors import WorldError
+
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        pytest.param({}, RankInfo(0, 1, 0, 1, "none"), id="plain"),
+        pytest.param(
+            {
+                "OMPI_COMM_WORLD_RANK": "3",
+                "OMPI_COMM_WORLD_SIZE": "4",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+                "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+                "PMIX_RANK": "3",
+            },
+            RankInfo(3, 4, 1, 2, "openmpi"),
+            id="open mpi",
+        ),
+        pytest.param(
+            {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"},
+            RankInfo(1, 2, 1, 2, "hydra"),
+            id="mpich",
+        ),
+        pytest.param({"PMI_RANK": "1", "PMI_SIZE": "2"}, RankInfo(1, 2, None, None, "hydra"), id="pmi alone"),
+        pytest.param(
+            {
+                **STEP,
+                "SLURM_PROCID": "9",
+                "SLURM_STEP_NUM_TASKS": "11",
+                "SLURM_LOCALID": "1",
+                "SLURM_NODEID": "2",
+                "SLURM_STEP_TASKS_PER_NODE": "4(x2),3",
+            },
+            RankInfo(9, 11, 1, 3, "slurm"),
+            id="srun",
+        ),
+        pytest.param(
+            {**STEP, "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1", "PMIX_RANK": "1"},
+            RankInfo(1, 2, 1, None, "slurm"),
+            id="srun --mpi=pmix",
+        ),
+        pytest.param(
+            {**STEP, "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "PMI_RANK": "1", "PMI_SIZE": "2"},
+            RankInfo(1, 2, None, None, "hydra"),
+            id="srun --mpi=pmi2",
+        ),
+        pytest.param(
+            {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"},
+            RankInfo(0, 1, 0, 1, "none"),
+            id="python in a batch script",
+        ),
+        pytest.param(
+            {**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_LOCALID": "0", "PMIX_RANK": "0"},
+            RankInfo(0, 1, 0, 1, "none"),
+            id="an interactive shell",
+        ),
+        pytest.param(
+            {
+                **STEP,
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_NUM_TASKS": "2",
+                "OMPI_COMM_WORLD_RANK": "5",
+                "OMPI_COMM_WORLD_SIZE": "8",
+            },
+            RankInfo(5, 8, None, None, "openmpi"),
+            id="mpiexec in an allocation, its helpers started by srun",
+        ),
+    ],
+)
+def test_rank_info(environ: dict[str, str], expected: RankInfo) -> None:
+    assert rank_info(environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        pytest.param(
+            {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "PMI_RANK": "0", "PMI_SIZE": "4"},
+            ["rank 1 of 2", "rank 0 of 4", "inside another"],
+            id="nested launchers",
+        ),
+        pytest.param(
+            {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "0"},
+            ["OMPI_COMM_WORLD_RANK=1", "PMIX_RANK=0"],
+            id="pmix differs",
+        ),
+        pytest.param({"PMI_RANK": "2", "PMI_SIZE": "2"}, ["PMI_RANK=2", "PMI_SIZE=2", "0 … size - 1"], id="outside"),
+        pytest.param({"PMI_RANK": "0", "PMI_SIZE": "0"}, ["PMI_SIZE=0"], id="no ranks"),
+        pytest.param({"PMI_RANK": "1"}, ["PMI_RANK=1", "PMI_SIZE is not set"], id="no size"),
+        pytest.param({"OMPI_COMM_WORLD_SIZE": "2"}, ["OMPI_COMM_WORLD_RANK is not set"], id="no rank"),
+        pytest.param({"PMI_RANK": "one", "PMI_SIZE": "2"}, ["PMI_RANK='one'"], id="no number"),
+        pytest.param({"PMIX_RANK": "1"}, ["PMIX_RANK=1", "how many"], id="pmix alone"),
+        pytest.param(
+            {"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALRANKID": "2", "MPI_LOCALNRANKS": "2"},
+            ["MPI_LOCALRANKID=2"],
+            id="local rank outside",
+        ),
+        pytest.param(
+            {**STEP, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "two"},
+            ["SLURM_STEP_TASKS_PER_NODE=two"],
+            id="slurm list",
+        ),
+    ],
+)
+def test_a_contradiction_names_both_sides(environ: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(WorldError) as caught:
+        rank_info(environ)
+    for word in words:
+        assert word in str(caught.value)
