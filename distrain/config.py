@@ -42,7 +42,7 @@ class Defaults:
     type_check: bool = True
     keep_graph_on_report: bool = False
 
-    def __getattr__(self, name: str) -> Any:    # reached only for names that are no switch
+    def __getattr__(self, name: str) -> Any:  # reached only for names that are no switch
         raise AttributeError(_unknown(name))
 
     def show(self) -> str:

@@ -3,7 +3,7 @@
 Known launchers, in the order in which they are asked:
 
     openmpi   OMPI_COMM_WORLD_RANK, …_SIZE, …_LOCAL_RANK, …_LOCAL_SIZE      Open MPI's mpiexec
-    hydra     PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS          mpiexec of MPICH and Intel MPI, srun --mpi=pmi2
+    hydra     PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS          mpiexec of MPICH, Intel MPI; srun --mpi=pmi2
     slurm     SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID …           srun
     none      nothing of the kind                                           plain python: one rank
 
@@ -67,7 +67,12 @@ def rank_info(environ: Mapping[str, str] = os.environ) -> RankInfo:
 
 
 _VARIABLES = {
-    "openmpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    "openmpi": (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
     "hydra": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     "slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 }

@@ -103,7 +103,12 @@ def check_backward(
             _check_kind(x, gx)
         _compare_slopes(
             lambda *arrays: [y.array for y in _as_list(func(*[Variable(x, requires_grad=False) for x in arrays]))],
-            xs, moved, parameters, gys, [None if gx is None else gx.array for gx in gxs], (eps, atol, rtol),
+            xs,
+            moved,
+            parameters,
+            gys,
+            [None if gx is None else gx.array for gx in gxs],
+            (eps, atol, rtol),
         )
 
 
@@ -163,14 +168,22 @@ def check_double_backward(
         gxs = first_order(variables, recorded=True)
         for one, other in zip(gxs, plain(*xs, *gys), strict=True):
             np.testing.assert_allclose(
-                backend.to_cpu(one.array), backend.to_cpu(other), rtol=rtol, atol=atol,
+                backend.to_cpu(one.array),
+                backend.to_cpu(other),
+                rtol=rtol,
+                atol=atol,
                 err_msg="the backward pass with enable_double_backprop (first) and the plain one (second) disagree",
             )
         targets = [*moved, *range(len(xs), len(variables))]
         leaves = [variables[i] for i in targets] + parameters
         found = grad(gxs, leaves, [Variable(gg) for gg in ggs])
         _compare_slopes(
-            plain, [*xs, *gys], targets, parameters, ggs, [None if g is None else g.array for g in found],
+            plain,
+            [*xs, *gys],
+            targets,
+            parameters,
+            ggs,
+            [None if g is None else g.array for g in found],
             (eps, atol, rtol),
         )
 
@@ -204,7 +217,7 @@ def _compare_slopes(
     analytic = sum(
         float((gx.astype(np.float64) * d).sum()) for gx, d in zip(gxs, directions, strict=True) if gx is not None
     )
-    if not abs(analytic - numeric) <= atol + rtol * abs(numeric):    # also catches NaN
+    if not abs(analytic - numeric) <= atol + rtol * abs(numeric):  # also catches NaN
         shapes = ", ".join(f"{x.shape} {x.dtype}" for x in starts)
         raise AssertionError(
             f"backward does not fit forward, along a random direction over {shapes}:\n"
@@ -246,9 +259,7 @@ def _check_given(chosen: list[tuple[Variable, Array]]) -> None:
 
 def _check_kind(x: Variable, gx: Variable | None) -> None:
     if gx is not None and (gx.shape != x.shape or gx.dtype != x.dtype):
-        raise AssertionError(
-            f"the gradient of an input of shape {x.shape}, {x.dtype} has shape {gx.shape}, {gx.dtype}"
-        )
+        raise AssertionError(f"the gradient of an input of shape {x.shape}, {x.dtype} has shape {gx.shape}, {gx.dtype}")
 
 
 def _ones(y: Variable) -> Array:

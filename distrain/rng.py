@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distrain import minibatch
+from distrain.env import rank_info
 from distrain.errors import ArgumentError
 
 _MAX_SEED = 2**63
@@ -115,7 +116,7 @@ def noise(shape: tuple[int, ...], xp: Any = np) -> Any:
 
     Inside a step of a training loop (an iterator has handed out a batch) the numbers of sample i depend on the seed,
     the step, how often noise was asked for in this step, and i alone; a rank draws its part of the job's array
-    directly. Elsewhere they depend on the seed and on how often noise was asked for.
+    directly. Elsewhere they depend on the seed, the rank, and how often noise was asked for.
 
     Args:
         shape: shape of the result; axis 0 is the samples of this rank.
@@ -130,7 +131,7 @@ def noise(shape: tuple[int, ...], xp: Any = np) -> Any:
     call = _noise.calls
     _noise.calls += 1
     if share is None:
-        bits = np.random.Philox(key=_key(("noise", call)))
+        bits = np.random.Philox(key=_key(("own noise", rank_info().rank, call)))    # a rank's batch is its own
         first = 0
     else:
         bits = np.random.Philox(key=_key(("noise", share.step, call)))

@@ -7,20 +7,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):    # before numpy is imported
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before numpy is imported
     os.environ.setdefault(_name, "1")
 
 _GONE_S = 3.0
 
 
 def _load_mpi() -> ModuleType:
-    name = "distrain_tests_mpi"    # importlib mode puts no folder of tests on the path
+    name = "distrain_tests_mpi"  # importlib mode puts no folder of tests on the path
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("mpi.py"))
         assert spec is not None
@@ -51,7 +52,7 @@ def mpi() -> ModuleType:
 @pytest.fixture
 def run_ranks(mpi: ModuleType) -> Callable[..., Any]:
     """`run_ranks(script, n, *args, timeout=, python=, env=) -> Result`; see tests/mpi.py."""
-    return mpi.run_ranks    # type: ignore[no-any-return]
+    return mpi.run_ranks  # type: ignore[no-any-return]
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +78,14 @@ def _children() -> set[tuple[int, str]]:
     """Living children of this process; Python's own helpers, which serve all tests, do not count."""
     pids: list[str] = []
     for task in Path("/proc/self/task").glob("*/children"):
-        pids += task.read_text().split()
+        with suppress(FileNotFoundError, ProcessLookupError):    # a thread that has just ended
+            pids += task.read_text().split()
     found = set()
     for pid in pids:
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
         except OSError:
             continue
-        if command and "resource_tracker" not in command and "forkserver" not in command:    # "": has ended
+        if command and "resource_tracker" not in command and "forkserver" not in command:  # "": has ended
             found.add((int(pid), command))
     return found

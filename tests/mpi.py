@@ -118,7 +118,7 @@ def marked(mark: str) -> list[int]:
             if f"{_MARK}={mark}".encode() in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
         except OSError:
-            continue    # it ended while we looked, or is not ours
+            continue  # it ended while we looked, or is not ours
     return found
 
 

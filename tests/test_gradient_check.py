@@ -55,7 +55,7 @@ def test_a_wrong_gradient_is_found_and_both_numbers_are_said(factor):
 
 @pytest.mark.parametrize("factor", [0.9, 1.1, 0.0, -1.0])
 def test_a_wrong_second_derivative_is_found(factor):
-    func = lambda x: Cube(second=factor).apply((x,))[0]    # noqa: E731
+    func = lambda x: Cube(second=factor).apply((x,))[0]  # noqa: E731
     check_backward(func, X, GY)
     with pytest.raises(AssertionError, match=r"(?s)analytic: .*numeric: "):
         check_double_backward(func, X, GY, GY)
@@ -102,7 +102,7 @@ def test_parameters_are_checked_and_put_back():
 
 def test_several_inputs_and_outputs():
     t = np.array([1, 0])
-    func = lambda a, b, t: (a * b, F.sum(a), F.select_item(b, t))    # noqa: E731
+    func = lambda a, b, t: (a * b, F.sum(a), F.select_item(b, t))  # noqa: E731
     gys = [GY, np.array(2.0), None]
     check_backward(func, [X, X + 1, t], gys)
     check_backward(func, [X, X + 1, t], gys, no_grads=[False, True, True])

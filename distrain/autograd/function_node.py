@@ -49,8 +49,8 @@ class FunctionNode:
     depth = 0
     _keep_inputs: tuple[int, ...] = ()
     _keep_outputs: tuple[int, ...] = ()
-    _input_data: tuple[Array | None, ...] = ()
-    _output_data: tuple[Array | None, ...] = ()
+    _input_data: tuple[Array, ...] = ()  # None where not kept
+    _output_data: tuple[Array, ...] = ()
 
     # Calling it
 
@@ -200,7 +200,7 @@ class FunctionNode:
     def _output_variable(self, index: int) -> Variable:
         array = self._output_data[index]
         node = self.outputs[index]()
-        if node is None:    # nobody held the output: give it a new place in the graph
+        if node is None:  # nobody held the output: give it a new place in the graph
             variable = Variable(array)
             node = variable._node
             node.creator, node.depth = self, self.depth + 1
@@ -323,11 +323,12 @@ class Function:
     All inputs are kept for `backward` unless `retain_inputs` says otherwise. Make a new object for every call.
     """
 
-    _node: _Adapter | None = None
+    _node_ref: weakref.ref[_Adapter] | None = None  # weak: the graph owns the node, and the node this object
 
     def __call__(self, *inputs: Variable | Array) -> Variable | tuple[Variable, ...]:
         """Applies the function; returns one Variable, or a tuple if there are several outputs."""
-        self._node = node = _Adapter(self)
+        node = _Adapter(self)
+        self._node_ref = weakref.ref(node)
         outputs = node.apply(inputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -369,19 +370,23 @@ class Function:
 
     def retain_inputs(self, indexes: Sequence[int]) -> None:
         """Called in `forward`: keeps only these inputs for `backward`."""
-        assert self._node is not None
         self._node.retain_inputs(indexes)
 
     def retain_outputs(self, indexes: Sequence[int]) -> None:
         """Called in `forward`: keeps these outputs in `output_data`."""
-        assert self._node is not None
         self._node.retain_outputs(indexes)
 
     @property
     def output_data(self) -> tuple[Array | None, ...]:
         """The kept outputs, None for the others."""
-        assert self._node is not None
         return self._node._output_data
+
+    @property
+    def _node(self) -> _Adapter:
+        node = None if self._node_ref is None else self._node_ref()
+        if node is None:
+            raise BackpropError(f"{self.label} is not being applied, or the graph of its result is gone")
+        return node
 
 
 class _Adapter(FunctionNode):
@@ -406,7 +411,7 @@ class _Adapter(FunctionNode):
             raise BackpropError(
                 f"{self.label} is a Function, whose backward cannot be differentiated again; make it a FunctionNode"
             )
-        gxs = self.function.backward(self._input_data, gys)
+        gxs = self.function.backward(self._input_data or (None,) * len(self.inputs), gys)
         if len(gxs) != len(self.inputs):
             raise BackpropError(f"{self.label}.backward must return {len(self.inputs)} gradients, not {len(gxs)}")
         return self._checked(targets, [gxs[i] for i in targets])

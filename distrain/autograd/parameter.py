@@ -41,13 +41,13 @@ class Parameter(Variable):
         self.update_rule: Any = None
         self._ordinal = rng.next_ordinal()
         self._device: backend.Device = backend.CPU
-        self._grad_view: Array | None = None    # its part of an optimizer's flat gradient
-        self._bound = False    # its array is a part of an optimizer's flat parameters
+        self._grad_view: Array | None = None  # its part of an optimizer's flat gradient
+        self._bound = False  # its array is a part of an optimizer's flat parameters
         super().__init__(None, name=name)
         if isinstance(initializer, np.ndarray) or backend.is_gpu_array(initializer):
             if shape is not None and shape != initializer.shape:
                 raise ArgumentError(f"shape {shape} was asked for, but the initial array has shape {initializer.shape}")
-            Variable.array.__set__(self, initializer)    # type: ignore[attr-defined]
+            Variable.array.__set__(self, initializer)  # type: ignore[attr-defined]
         elif shape is not None:
             self.initialize((shape,) if isinstance(shape, int) else tuple(shape))
 
@@ -66,7 +66,7 @@ class Parameter(Variable):
                 backend.copyto(self._array, array)
             return
         self.unbind()
-        Variable.array.__set__(self, array)    # type: ignore[attr-defined]
+        Variable.array.__set__(self, array)  # type: ignore[attr-defined]
 
     data = array
 
@@ -88,7 +88,7 @@ class Parameter(Variable):
                 self.initializer(array)
         elif self.initializer is not None:
             array.fill(self.initializer)
-        Variable.array.__set__(self, self._device.send(array))    # type: ignore[attr-defined]
+        Variable.array.__set__(self, self._device.send(array))  # type: ignore[attr-defined]
 
     # Gradients
 
@@ -122,7 +122,7 @@ class Parameter(Variable):
     def receive_grad(self, grad: Array) -> None:
         """Adds a gradient to what is there."""
         if self._grad_var is not None:
-            self.grad = self.grad    # out of a recorded backward pass: store the numbers, drop their graph
+            self.grad = self.grad  # out of a recorded backward pass: store the numbers, drop their graph
         if self._grad is None:
             view = self._grad_view
             if view is None:
@@ -132,7 +132,7 @@ class Parameter(Variable):
                     view[...] = grad
                 self._grad = view
         elif self._grad_view is None:
-            total = self._grad + grad    # the array may be shared with another variable: never in place
+            total = self._grad + grad  # the array may be shared with another variable: never in place
             self._grad = np.asarray(total) if isinstance(total, np.generic) else total
         else:
             self._grad += grad
@@ -152,7 +152,7 @@ class Parameter(Variable):
         """Moves the numbers into `array` and coming gradients into `grad`, views of an optimizer's flat buffers."""
         backend.copyto(array, self._array)
         old = self.grad
-        Variable.array.__set__(self, array)    # type: ignore[attr-defined]
+        Variable.array.__set__(self, array)  # type: ignore[attr-defined]
         self._bound, self._grad_view = True, grad
         self._grad = self._grad_var = None
         if old is not None:
@@ -163,7 +163,7 @@ class Parameter(Variable):
         if self._bound:
             grad = self.grad
             self._bound, self._grad_view = False, None
-            Variable.array.__set__(self, self._array.copy())    # type: ignore[attr-defined]
+            Variable.array.__set__(self, self._array.copy())  # type: ignore[attr-defined]
             self._grad = None if grad is None else grad.copy()
 
     @property
@@ -180,13 +180,19 @@ class Parameter(Variable):
         if moved is not self._array:
             self.unbind()
             grad = self.grad
-            Variable.array.__set__(self, moved)    # type: ignore[attr-defined]
+            Variable.array.__set__(self, moved)  # type: ignore[attr-defined]
             self._grad = None if grad is None else target.send(grad)
 
     def update(self) -> None:
         """Updates it by its update rule, if it has one."""
         if self.update_rule is not None:
             self.update_rule.update(self)
+
+    def __copy__(self) -> Parameter:
+        """A parameter of its own that shares the array, outside of flat buffers."""
+        copy = self.clone()
+        Variable.array.__set__(copy, self._array)  # type: ignore[attr-defined]
+        return copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         return self.clone()
@@ -197,7 +203,7 @@ class Parameter(Variable):
         copy.__class__ = self.__class__
         copy._ordinal, copy._device = self._ordinal, self._device
         if self._array is not None:
-            Variable.array.__set__(copy, self._array.copy())    # type: ignore[attr-defined]
+            Variable.array.__set__(copy, self._array.copy())  # type: ignore[attr-defined]
         grad = self.grad
         copy._grad = None if grad is None else grad.copy()
         copy._node.requires_grad = self._node.requires_grad

@@ -15,8 +15,10 @@ def describe(x: Any) -> str:
 
 def refuse(function: str, argument: str, expected: str, actual: str) -> InvalidType:
     """The exception for an argument that does not fit; the caller raises it."""
-    return InvalidType(f"Invalid operation is performed in: {function} (Forward)\n\n"
-                       f"Argument: {argument}\nExpect: {expected}\nActual: {actual}")
+    return InvalidType(
+        f"Invalid operation is performed in: {function} (Forward)\n\n"
+        f"Argument: {argument}\nExpect: {expected}\nActual: {actual}"
+    )
 
 
 def expect_ndim(function: str, argument: str, x: Array, ndim: int) -> None:

@@ -64,7 +64,7 @@ class Variable:
         requires_grad: whether gradients flow into it. Arrays of integers and bools never take any.
     """
 
-    __array_priority__ = 200    # `ndarray * Variable` is the Variable's business
+    __array_priority__ = 200  # `ndarray * Variable` is the Variable's business
     __array_ufunc__ = None
 
     def __init__(
@@ -97,7 +97,8 @@ class Variable:
         variable._array = array
         variable._grad = variable._grad_var = None
         variable._node = node
-        node.variable_ref = weakref.ref(variable)
+        if node.variable() is None:  # one that holds another array by now still gets the gradient
+            node.variable_ref = weakref.ref(variable)
         return variable
 
     # What it holds
@@ -224,7 +225,7 @@ class Variable:
         """Adds a gradient to what is there (a leaf's part of the backward pass)."""
         before = self.grad
         total = grad if before is None else before + grad
-        self._grad = np.asarray(total) if isinstance(total, np.generic) else total    # NumPy's arrays without axes
+        self._grad = np.asarray(total) if isinstance(total, np.generic) else total  # NumPy's arrays without axes
         self._grad_var = None
 
     def grad_place(self) -> Array | None:
@@ -311,22 +312,36 @@ class Variable:
     def __hash__(self) -> int:
         return id(self)
 
+    def __copy__(self) -> Variable:
+        """A leaf of its own that shares array and gradient."""
+        return Variable(self._array, name=self.name, grad=self.grad, requires_grad=self.requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
+        """A leaf of its own with copies of array and gradient."""
+        grad = self.grad
+        return Variable(
+            None if self._array is None else self._array.copy(),
+            name=self.name,
+            grad=None if grad is None else grad.copy(),
+            requires_grad=self.requires_grad,
+        )
+
     __eq__ = object.__eq__
 
     # Operators: each is a function of distrain.functions
 
     def __getitem__(self, index: Any) -> Variable:
-        return table["getitem"](self, index)    # type: ignore[no-any-return]
+        return table["getitem"](self, index)  # type: ignore[no-any-return]
 
     def reshape(self, *shape: Any) -> Variable:
         """The same numbers in another shape."""
-        return table["reshape"](self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)    # type: ignore[no-any-return]
+        return table["reshape"](self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)  # type: ignore[no-any-return]
 
     def transpose(self, *axes: Any) -> Variable:
         """The same numbers with the axes in another order (reversed if none is given)."""
         if len(axes) == 1 and not isinstance(axes[0], int):
             axes = axes[0]
-        return table["transpose"](self, axes or None)    # type: ignore[no-any-return]
+        return table["transpose"](self, axes or None)  # type: ignore[no-any-return]
 
     @property
     def T(self) -> Variable:
@@ -335,57 +350,57 @@ class Variable:
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Variable:
         """Sum over some or all axes."""
-        return table["sum"](self, axis, keepdims)    # type: ignore[no-any-return]
+        return table["sum"](self, axis, keepdims)  # type: ignore[no-any-return]
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Variable:
         """Mean over some or all axes."""
-        return table["mean"](self, axis, keepdims=keepdims)    # type: ignore[no-any-return]
+        return table["mean"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
     def astype(self, dtype: Any) -> Variable:
         """The same numbers as another dtype."""
-        return table["cast"](self, dtype)    # type: ignore[no-any-return]
+        return table["cast"](self, dtype)  # type: ignore[no-any-return]
 
     def __neg__(self) -> Variable:
-        return table["neg"](self)    # type: ignore[no-any-return]
+        return table["neg"](self)  # type: ignore[no-any-return]
 
     def __abs__(self) -> Variable:
-        return table["absolute"](self)    # type: ignore[no-any-return]
+        return table["absolute"](self)  # type: ignore[no-any-return]
 
     def __add__(self, other: Any) -> Variable:
-        return table["add"](self, other)    # type: ignore[no-any-return]
+        return table["add"](self, other)  # type: ignore[no-any-return]
 
     def __radd__(self, other: Any) -> Variable:
-        return table["add"](other, self)    # type: ignore[no-any-return]
+        return table["add"](other, self)  # type: ignore[no-any-return]
 
     def __sub__(self, other: Any) -> Variable:
-        return table["sub"](self, other)    # type: ignore[no-any-return]
+        return table["sub"](self, other)  # type: ignore[no-any-return]
 
     def __rsub__(self, other: Any) -> Variable:
-        return table["sub"](other, self)    # type: ignore[no-any-return]
+        return table["sub"](other, self)  # type: ignore[no-any-return]
 
     def __mul__(self, other: Any) -> Variable:
-        return table["mul"](self, other)    # type: ignore[no-any-return]
+        return table["mul"](self, other)  # type: ignore[no-any-return]
 
     def __rmul__(self, other: Any) -> Variable:
-        return table["mul"](other, self)    # type: ignore[no-any-return]
+        return table["mul"](other, self)  # type: ignore[no-any-return]
 
     def __truediv__(self, other: Any) -> Variable:
-        return table["div"](self, other)    # type: ignore[no-any-return]
+        return table["div"](self, other)  # type: ignore[no-any-return]
 
     def __rtruediv__(self, other: Any) -> Variable:
-        return table["div"](other, self)    # type: ignore[no-any-return]
+        return table["div"](other, self)  # type: ignore[no-any-return]
 
     def __pow__(self, other: Any) -> Variable:
-        return table["pow"](self, other)    # type: ignore[no-any-return]
+        return table["pow"](self, other)  # type: ignore[no-any-return]
 
     def __rpow__(self, other: Any) -> Variable:
-        return table["pow"](other, self)    # type: ignore[no-any-return]
+        return table["pow"](other, self)  # type: ignore[no-any-return]
 
     def __matmul__(self, other: Any) -> Variable:
-        return table["matmul"](self, other)    # type: ignore[no-any-return]
+        return table["matmul"](self, other)  # type: ignore[no-any-return]
 
     def __rmatmul__(self, other: Any) -> Variable:
-        return table["matmul"](other, self)    # type: ignore[no-any-return]
+        return table["matmul"](other, self)  # type: ignore[no-any-return]
 
 
 def as_variable(x: Variable | Array) -> Variable:

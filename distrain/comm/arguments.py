@@ -35,9 +35,13 @@ def _check_array(operation: str, array: Any) -> None:
     if is_gpu_array(array):
         return
     if not isinstance(array, np.ndarray):
-        raise InvalidType(f"{operation} works in place on an array, not on {type(array).__name__}; see {operation}_obj.")
+        raise InvalidType(
+            f"{operation} works in place on an array, not on {type(array).__name__}; see {operation}_obj."
+        )
     if not array.flags.writeable:
-        raise InvalidType(f"{operation} works in place, but this array of shape {array.shape} is read-only. Pass a copy.")
+        raise InvalidType(
+            f"{operation} works in place, but this array of shape {array.shape} is read-only. Pass a copy."
+        )
 
 
 def check_root(root: int, size: int) -> None:

@@ -13,8 +13,8 @@ Reduction = Literal["sum", "max", "min"]
 class Communicator(ABC):
     """A group of ranks that work together.
 
-    Every method but `print` and `abort` is a collective: all ranks of the group call it, in the same order. Objects travel as
-    pickles between the ranks of one job, which run one program as one user; use arrays for anything large.
+    Every method but `print` and `abort` is a collective: all ranks of the group call it, in the same order. Objects
+    travel as pickles between the ranks of one job, which run one program as one user; use arrays for anything large.
 
     Attributes:
         rank: number of this process, 0 … size - 1.

@@ -9,12 +9,14 @@ Guarantees, once `install` has run on every rank:
   it in a collective of the world ends the job with an error on the ranks that wait.
 - When all ranks come to the end, nothing is printed and MPI is finalized as usual.
 
+Before that, from the import of `distrain.comm` on, an uncaught exception in the main thread ends the job as well.
 Processes forked by a rank are not ranks: in them the hooks stand aside.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dis
 import os
 import socket
@@ -26,11 +28,12 @@ from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import NoReturn
 
-from distrain.comm.mpi import MpiCommunicator
+from distrain.comm.mpi import FORWARD_S, MpiCommunicator
+from distrain.env import RankInfo, rank_info
 from distrain.errors import WorldError
 
-_INTERRUPTED = 130    # the shell's code for a process that ends at Ctrl-C
-_STAGGER_S = 0.2
+_INTERRUPTED = 130  # the shell's code for a process that ends at Ctrl-C
+_TURN_S = 1.0  # longer than the lowest rank needs to speak and to end the others
 _LAST_WORDS_S = 5.0
 
 
@@ -73,9 +76,7 @@ class _Guard:
         sys.exit = self.on_sys_exit
         atexit.register(self.on_end)
 
-    def on_exception(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
+    def on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if os.getpid() != self.pid:
             self.previous_excepthook(kind, error, trace)
             return
@@ -88,7 +89,7 @@ class _Guard:
         self.comm.abort(_INTERRUPTED if issubclass(kind, KeyboardInterrupt) else 1)
 
     def on_thread_exception(self, args: threading.ExceptHookArgs) -> None:
-        if os.getpid() != self.pid or args.exc_type is SystemExit:    # which Python takes as the quiet end of a thread
+        if os.getpid() != self.pid or args.exc_type is SystemExit:  # which Python takes as the quiet end of a thread
             self.previous_threading_excepthook(args)
             return
         self.take_turn()
@@ -117,20 +118,59 @@ class _Guard:
         try:
             self.comm.leave()
         except WorldError as error:
-            time.sleep(_LAST_WORDS_S)    # the ranks that wait have the better traceback, and end the job
+            time.sleep(_LAST_WORDS_S)  # the ranks that wait have the better traceback, and end the job
             self.say(f"cannot leave: {error}\n")
             self.comm.abort(1)
 
     def take_turn(self) -> None:
         """Lets one rank speak where all fail alike: the lowest aborts the job before the others' turn comes."""
-        self.lock.acquire()    # for good: of several failing threads the first one speaks
-        time.sleep(_STAGGER_S * min(self.comm.rank, 5))
+        self.lock.acquire()  # for good: of several failing threads the first one speaks
+        time.sleep(_TURN_S * min(self.comm.rank, 2))
 
     def say(self, text: str) -> None:
-        sys.stdout.flush()
-        place = f"rank {self.comm.rank} of {self.comm.size} on {socket.gethostname()} (pid {self.pid})"
-        sys.stderr.write(f"\n{place} {text}")    # one write, so that lines of several ranks do not mix
-        sys.stderr.flush()
+        _say(self.comm.rank, self.comm.size, text)
+
+
+class _StartHook:
+    """The hook of a process that knows from its environment that it is a rank, but has not asked for the world yet."""
+
+    def __init__(self, info: RankInfo) -> None:
+        self.info = info
+        self.pid = os.getpid()
+        self.previous = sys.excepthook
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if os.getpid() != self.pid:
+            self.previous(kind, error, trace)
+            return
+        time.sleep(_TURN_S * min(self.info.rank, 2))
+        _say(self.info.rank, self.info.size, "failed:\n" + "".join(traceback.format_exception(kind, error, trace)))
+        time.sleep(FORWARD_S)
+        mpi = sys.modules.get("mpi4py.MPI")
+        if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+            mpi.COMM_WORLD.Abort(1)
+        elif {"PMI_FD", "MPI_LOCALRANKID"} <= os.environ.keys():
+            # Hydra does not mind a rank that ends before MPI_Init, while the others wait for it in theirs. This is
+            # the word with which MPI_Abort tells it (PMI 1 wire protocol). Other launchers see the exit code.
+            with contextlib.suppress(OSError):  # closed: the job is ending already
+                os.write(int(os.environ["PMI_FD"]), b"cmd=abort exitcode=1\n")
+
+
+def _say(rank: int, size: int, text: str) -> None:
+    sys.stdout.flush()
+    place = f"rank {rank} of {size} on {socket.gethostname()} (pid {os.getpid()})"
+    sys.stderr.write(f"\n{place} {text}")  # one write, so that lines of several ranks do not mix
+    sys.stderr.flush()
+
+
+def watch_start() -> None:
+    """Makes an exception before the first call of `world` the end of the job; for a rank, as the environment says."""
+    try:
+        info = rank_info()
+    except WorldError:  # `world` will raise it where the user can act on it
+        return
+    if info.size > 1:
+        sys.excepthook = _StartHook(info)
 
 
 def install(comm: MpiCommunicator) -> None:
@@ -139,6 +179,8 @@ def install(comm: MpiCommunicator) -> None:
     Args:
         comm: the communicator of all ranks; all of them call this.
     """
+    if isinstance(sys.excepthook, _StartHook):
+        sys.excepthook = sys.excepthook.previous
     _Guard(comm).install()
 
 

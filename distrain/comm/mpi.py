@@ -29,6 +29,7 @@ from distrain.comm.topology import position
 from distrain.cuda import is_gpu_array
 from distrain.errors import WorldError
 
+FORWARD_S = 0.4  # MPICH's mpiexec may throw away what it has not yet forwarded when the job is aborted
 _ABORT_S = 10.0
 _REDUCE: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max, "min": min}
 
@@ -40,7 +41,7 @@ class MpiCommunicator(Communicator):
         mpi_comm: an `mpi4py.MPI.Intracomm` that nobody else uses.
     """
 
-    max_count = 2**30    # elements a call: MPI before 4.0 counts in 32-bit integers
+    max_count = 2**30  # elements a call: MPI before 4.0 counts in 32-bit integers
 
     def __init__(self, mpi_comm: Any) -> None:
         from mpi4py import MPI
@@ -67,7 +68,7 @@ class MpiCommunicator(Communicator):
             self._sum(array)
 
     def _sum(self, array: NDArray[Any]) -> None:
-        if array.dtype == np.float16:    # no MPI adds float16; rounding once is also more exact than once a rank
+        if array.dtype == np.float16:  # no MPI adds float16; rounding once is also more exact than once a rank
             wide = array.astype(np.float32, order="C")
             self._sum(wide)
             with np.errstate(over="ignore"):
@@ -120,7 +121,7 @@ class MpiCommunicator(Communicator):
         try:
             data = np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
         except Exception:
-            self.mpi_comm.Bcast(np.full(1, -1, np.int64), root)    # the others must not wait for what never comes
+            self.mpi_comm.Bcast(np.full(1, -1, np.int64), root)  # the others must not wait for what never comes
             raise
         self.mpi_comm.Bcast(np.full(1, data.size, np.int64), root)
         self._send_bytes(data, root)
@@ -147,7 +148,7 @@ class MpiCommunicator(Communicator):
 
     def barrier(self) -> None:
         """Returns when all ranks have come here."""
-        self._agree("barrier")    # nobody learns the outcome before everybody has come
+        self._agree("barrier")  # nobody learns the outcome before everybody has come
 
     def split(self, color: int, key: int = 0) -> MpiCommunicator:
         """A communicator of the ranks that give the same colour, ordered by key, then by rank."""
@@ -166,8 +167,9 @@ class MpiCommunicator(Communicator):
         """Ends every process of the job at once with an exit code."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(FORWARD_S)
         self._mpi.COMM_WORLD.Abort(code)
-        time.sleep(_ABORT_S)    # MPICH's Abort may return before the process manager has acted
+        time.sleep(_ABORT_S)  # MPICH's Abort may return before the process manager has acted
         os._exit(code)
 
     def _agree(self, *intent: Any) -> None:
@@ -175,7 +177,7 @@ class MpiCommunicator(Communicator):
         plan = self._plan
         plan[0], plan[1] = number, -number
         self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
-        if plan[0] != -plan[1]:    # largest and smallest fingerprint differ: known to all ranks alike
+        if plan[0] != -plan[1]:  # largest and smallest fingerprint differ: known to all ranks alike
             raise WorldError(_difference(self.mpi_comm.allgather(_describe(intent)), self.hosts))
 
 
@@ -204,7 +206,9 @@ def _difference(intents: list[str], hosts: list[str]) -> str:
         ranks = [rank for rank, other in enumerate(intents) if other == intent]
         names = ", ".join(f"{rank} ({hosts[rank]})" for rank in ranks[:8]) + (" …" if len(ranks) > 8 else "")
         lines.append(f"  rank {names}: {intent}")
-    lines.append("Every rank must call the same collectives in the same order; look for code that runs on some ranks only.")
+    lines.append(
+        "Every rank must call the same collectives in the same order; look for code that runs on some ranks only."
+    )
     return "\n".join(lines)
 
 

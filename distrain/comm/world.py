@@ -69,7 +69,7 @@ def _alone() -> Communicator:
 def _start(info: RankInfo) -> MpiCommunicator:
     mpi = _load_mpi(info)
     library = mpi.Get_library_version().strip("\0 \n")
-    if not mpi.Is_initialized():    # the wrong MPI may end the process inside MPI_Init, so ask before
+    if not mpi.Is_initialized():  # the wrong MPI may end the process inside MPI_Init, so ask before
         if _are_strangers(info, library):
             raise _mismatch(info, library, "belongs to another MPI")
         mpi.Init_thread(mpi.THREAD_MULTIPLE)
@@ -89,7 +89,7 @@ def _load_mpi(info: RankInfo) -> Any:
         if "mpi4py.MPI" not in sys.modules:
             mpi4py.rc.initialize = False
             mpi4py.rc.finalize = True
-        with warnings.catch_warnings():    # the same suspicion is an error here, with what to do about it
+        with warnings.catch_warnings():  # the same suspicion is an error here, with what to do about it
             warnings.filterwarnings("ignore", "(?s).*suspicious MPI execution environment", RuntimeWarning)
             from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -105,19 +105,21 @@ def _are_strangers(info: RankInfo, library: str) -> bool:
     is_open_mpi = "Open MPI" in library
     if info.launcher == "openmpi":
         return not is_open_mpi and any(name in library for name in ("MPICH", "Intel(R) MPI", "MVAPICH"))
-    return info.launcher == "hydra" and is_open_mpi and "SLURM_STEP_ID" not in os.environ    # srun serves both
+    return info.launcher == "hydra" and is_open_mpi and "SLURM_STEP_ID" not in os.environ  # srun serves both
 
 
 _MENDS = {
-    "slurm": "Start the ranks with the plugin that this MPI understands (`srun --mpi=list` names them; pmi2 or cray_shasta "
-    "for MPICH, pmix for Open MPI), or with its own mpiexec inside the allocation.",
+    "slurm": "Start the ranks with the plugin that this MPI understands (`srun --mpi=list` names them; pmi2 for "
+    "MPICH, pmix for Open MPI), or with its own mpiexec inside the allocation.",
     "openmpi": "",
     "hydra": "",
 }
 
 
 def _mismatch(info: RankInfo, library: str, other_side: str) -> WorldError:
-    starter = {"openmpi": "mpiexec of Open MPI", "hydra": "mpiexec of MPICH or Intel MPI", "slurm": "srun"}[info.launcher]
+    starter = {"openmpi": "mpiexec of Open MPI", "hydra": "mpiexec of MPICH or Intel MPI", "slurm": "srun"}[
+        info.launcher
+    ]
     first_line = library.splitlines()[0]
     beside = os.path.join(os.path.dirname(sys.executable), "mpiexec")
     own = f"{beside} -n {info.size} …" if os.path.exists(beside) else "the mpiexec that was installed with it"
@@ -153,3 +155,4 @@ def _seed_of_rank_0(drawn: int) -> int:
 
 
 rng.share_through(_seed_of_rank_0)
+failure.watch_start()

@@ -384,8 +384,7 @@ def _with_path(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _add_to_path(error: InvalidType, link: Link) -> None:
-    name = link.name or type(link).__name__
-    if error.last_link is not link:    # a __call__ that calls super().__call__ passes here twice
-        error.link_path.insert(0, name)
+    if link.name is not None and error.last_link is not link:    # __call__ and super().__call__ both pass here
+        error.link_path.insert(0, link.name)
         error.last_link = link
 

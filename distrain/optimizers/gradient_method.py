@@ -141,6 +141,11 @@ class GradientMethod(Optimizer):
 
     # float16
 
+    @property
+    def loss_scale(self) -> float | None:
+        """The factor on the loss of the next step; None without loss scaling."""
+        return None if self._loss_scale is None else self._loss_scale.value
+
     def set_loss_scale(self, loss_scale: float) -> None:
         """Multiplies every loss by a constant and divides the gradients by it again, so that float16 keeps them."""
         self._loss_scale = LossScale(loss_scale, None)

@@ -17,6 +17,7 @@ from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
+from distrain.training.persistents import average_over_ranks
 from distrain.training.trigger import Trigger, get_trigger
 from distrain.training.triggers.interval import IntervalTrigger
 from distrain.training.updater import Updater
@@ -42,7 +43,8 @@ class Trainer:
         trainer.extend(extensions.LogReport())
         trainer.run()
 
-    On several ranks all of them run the loop. Extensions that only show or write something run on rank 0.
+    On several ranks all of them run the loop. Extensions that only show or write something run on rank 0. When the
+    training is complete, floating persistent values of the models are replaced by their means over the ranks.
 
     Args:
         updater: makes one step a call.
@@ -236,14 +238,16 @@ class Trainer:
                     if trigger(self):
                         extension(self)
                 self._running = None
+        for optimizer in self.updater.get_all_optimizers().values():
+            average_over_ranks(optimizer.target, self.comm)
 
     def _agree_on_extensions(self, entries: list[_Entry]) -> None:
-        """Keeps extensions that are not registered on every rank from waiting for the other ranks."""
+        """Keeps extensions that do not run on every rank from waiting for the other ranks."""
         if self.comm.size == 1:
             return
-        mine = [entry for entry in entries if entry.runs_on == "all"]
-        common = set.intersection(*map(set, self.comm.allgather_obj([entry.name for entry in mine])))
-        for entry in mine:
+        mine = [entry.name for entry in entries if entry.runs_on == "all"]
+        common = set.intersection(*map(set, self.comm.allgather_obj(mine)))
+        for entry in entries:
             if entry.name not in common and hasattr(entry.extension, "comm"):
                 entry.extension.comm = comm_module.local()
 

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 def _version() -> str:
     try:
         return importlib.metadata.version("distrain")
-    except importlib.metadata.PackageNotFoundError:    # a source tree on PYTHONPATH
+    except importlib.metadata.PackageNotFoundError:  # a source tree on PYTHONPATH
         return "(not installed)"
 
 

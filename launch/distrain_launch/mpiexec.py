@@ -66,8 +66,8 @@ def _path(given: str | None, python: str) -> str:
         if found is None:
             raise LaunchError(f"{given} is not a program that can be run. Give --mpiexec the path of an mpiexec.")
         return found
-    beside = Path(python).parent / "mpiexec"    # not resolved: in a virtual environment python itself is a link
-    found = shutil.which(beside) or shutil.which("mpiexec")
+    beside = Path(python).parent / "mpiexec"  # not resolved: in a virtual environment python itself is a link
+    found = shutil.which(str(beside)) or shutil.which("mpiexec")
     if found is None:
         raise LaunchError(
             f"no mpiexec was found, neither {beside} nor on the PATH. Install an MPI into the environment with "
@@ -120,11 +120,11 @@ def command(mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machi
         options += ["--bind-to", "none"]
         if ranks > machine.cores:
             options += ["--map-by", ":OVERSUBSCRIBE"]
-        if machine.is_root:    # as in a container; Open MPI asks for the word twice, its newer runtime by another name
+        if machine.is_root:  # as in a container; Open MPI asks for the word twice, its newer runtime by another name
             for prefix in ("OMPI", "PRTE"):
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT"] = "1"
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
         for name in variables:
-            if name.startswith("DISTRAIN_"):    # ranks on other nodes get only the variables that are named
+            if name.startswith("DISTRAIN_"):  # ranks on other nodes get only the variables that are named
                 options += ["-x", name]
     return Command([mpiexec.path, *options, *program], variables)

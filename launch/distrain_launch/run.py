@@ -13,7 +13,7 @@ from types import FrameType
 from distrain.errors import LaunchError
 from distrain_launch.mpiexec import Command
 
-_GRACE_S = 10.0    # from the signal to the end of mpiexec, before it is killed
+_GRACE_S = 10.0  # from the signal to the end of mpiexec, before it is killed
 _PR_SET_PDEATHSIG = 1
 
 
@@ -36,8 +36,8 @@ def supervise(command: Command) -> int:
         child = subprocess.Popen(
             command.arguments,
             env={**os.environ, **command.variables},
-            stdin=subprocess.DEVNULL,    # a group in the background would be stopped when it reads the terminal
-            process_group=0,             # so that Ctrl-C reaches mpiexec once, through us
+            stdin=subprocess.DEVNULL,  # a group in the background would be stopped when it reads the terminal
+            process_group=0,  # so that Ctrl-C reaches mpiexec once, through us
             preexec_fn=_die_with(os.getpid()),
         )
     except OSError as error:
@@ -81,7 +81,7 @@ def _die_with(parent: int) -> Callable[[], None] | None:
 
     def bind() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:    # it died in between
+        if os.getppid() != parent:  # it died in between
             os.kill(os.getpid(), signal.SIGTERM)
 
     return bind

@@ -25,7 +25,10 @@ def refused(kind: type[Exception], call: Any, *args: Any) -> str:
 def check_allreduce(comm: Communicator) -> None:
     for dtype in DTYPES:
         for shape in [(), (1,), (3, 5), (0,), (2, 0)]:
-            data = [np.random.default_rng(r).integers(0, 2 if dtype == "?" else 9, shape).astype(dtype) for r in range(comm.size)]
+            data = [
+                np.random.default_rng(r).integers(0, 2 if dtype == "?" else 9, shape).astype(dtype)
+                for r in range(comm.size)
+            ]
             x = data[comm.rank].copy()
             comm.allreduce(x)
             expected = np.any(data, axis=0) if dtype == "?" else np.sum(data, axis=0, dtype=dtype)
@@ -34,7 +37,7 @@ def check_allreduce(comm: Communicator) -> None:
 
 
 def check_float16(comm: Communicator) -> None:
-    x = np.full(3, 2048 if comm.rank == 0 else 1, np.float16)    # 2048 + 1 is 2048 in float16
+    x = np.full(3, 2048 if comm.rank == 0 else 1, np.float16)  # 2048 + 1 is 2048 in float16
     comm.allreduce(x)
     np.testing.assert_array_equal(x, np.full(3, 2048 + comm.size - 1, np.float16))
     x = np.full(2, 60000, np.float16)
@@ -94,7 +97,7 @@ def check_objects(comm: Communicator) -> None:
     assert comm.allreduce_obj(str(comm.rank)) == "".join(map(str, range(comm.size)))
     assert comm.allreduce_obj(comm.rank, "max") == comm.size - 1
     assert comm.allreduce_obj(comm.rank, "min") == 0
-    if comm.size > 1:    # an object that cannot travel is an error on every rank, not a wait
+    if comm.size > 1:  # an object that cannot travel is an error on every rank, not a wait
         refused(Exception if comm.rank == 0 else WorldError, comm.bcast_obj, lambda: None)
     comm.barrier()
 
@@ -143,7 +146,7 @@ def check_disagreement(comm: Communicator) -> None:
 
 
 def check_places(comm: Communicator) -> None:
-    assert (comm.intra_rank, comm.intra_size) == (comm.rank, comm.size)    # all on this machine
+    assert (comm.intra_rank, comm.intra_size) == (comm.rank, comm.size)  # all on this machine
     assert (comm.inter_rank, comm.inter_size) == (0, 1)
     assert repr(comm).endswith(f"rank {comm.rank} of {comm.size}>")
 

@@ -35,7 +35,7 @@ def digits():
     return train, test
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_trainer(tmp_path):
     """A trainer of an updater that only counts."""
 
@@ -47,7 +47,7 @@ def make_trainer(tmp_path):
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_digits_trainer(tmp_path, digits):
     """A trainer that really trains; its updater's model is `trainer.updater.get_optimizer("main").target`."""
 

@@ -23,7 +23,6 @@ class ReLU(Primitive):
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         y = self._output_data[0]
-        assert y is not None
         return (gy * (y > 0),)
 
 
@@ -43,7 +42,6 @@ class ClippedReLU(Primitive):
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         x = self._input_data[0]
-        assert x is not None
         return (gy * ((x > 0) & (x < self.ceiling)),)
 
 
@@ -64,7 +62,6 @@ class LeakyReLU(Primitive):
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         x = self._input_data[0]
-        assert x is not None
         return (gy * get_array_module(x).where(x >= 0, x.dtype.type(1), x.dtype.type(self.slope)),)
 
 

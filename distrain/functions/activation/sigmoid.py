@@ -19,7 +19,7 @@ class Sigmoid(Primitive):
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         (x,) = inputs
         self.retain_outputs((0,))
-        return (get_array_module(x).tanh(x * 0.5) * 0.5 + 0.5,)    # no overflow, unlike 1 / (1 + exp(-x))
+        return (get_array_module(x).tanh(x * 0.5) * 0.5 + 0.5,)  # no overflow, unlike 1 / (1 + exp(-x))
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs

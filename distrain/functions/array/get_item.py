@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from distrain.autograd import Primitive, Variable
 from distrain.autograd.operators import install
 from distrain.autograd.type_check import describe, refuse
@@ -90,7 +88,7 @@ def select_item(x: Variable | Array, t: Variable | Array) -> Variable:
     """
     if x.ndim != 2 or t.shape != x.shape[:1]:
         raise refuse("select_item", "t", "shape (N,) for x of shape (N, K)", f"{t.shape} for {tuple(x.shape)}")
-    return get_item(x, (np.arange(x.shape[0]), t))
+    return get_item(x, (get_array_module(t).arange(x.shape[0]), t))
 
 
 install(getitem=get_item)

@@ -101,10 +101,17 @@ def stack(xs: Sequence[Variable | Array], axis: int = 0) -> Variable:
 
 
 def separate(x: Variable | Array, axis: int = 0) -> tuple[Variable, ...]:
-    """The slices along an axis, without that axis."""
+    """The slices along an axis, without that axis; none if it has length 0.
+
+    Raises:
+        InvalidType: there is no such axis.
+    """
+    _check_axis("separate", x, axis)
     shape = list(x.shape)
     del shape[axis]
-    return tuple([reshape(y, tuple(shape)) for y in split_axis(x, x.shape[axis], axis)])
+    length = x.shape[axis]
+    pieces = SplitAxis(tuple(range(1, length)), axis).apply((x,)) if length else ()
+    return tuple([reshape(y, tuple(shape)) for y in pieces])
 
 
 def split_axis(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distrain.autograd import Primitive, Variable, as_variable
 from distrain.autograd.operators import install
 from distrain.autograd.type_check import describe, refuse
@@ -58,13 +60,13 @@ class Transpose(Primitive):
         return (gy.transpose(back),)
 
 
-def reshape(x: Variable | Array, shape: tuple[int, ...]) -> Variable:
+def reshape(x: Variable | Array, shape: int | Sequence[int]) -> Variable:
     """The same numbers in another shape; one axis may be -1.
 
     Raises:
         InvalidType: the number of elements differs.
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
     return as_variable(x) if x.shape == shape else Reshape(shape).apply1(x)
 
 
@@ -123,7 +125,7 @@ def squeeze(x: Variable | Array, axis: int | Sequence[int] | None = None) -> Var
     """
     if axis is None:
         return reshape(x, tuple(n for n in x.shape if n != 1))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = (int(axis),) if isinstance(axis, (int, np.integer)) else tuple(axis)
     for a in axes:
         if not -x.ndim <= a < x.ndim or x.shape[a] != 1:
             raise refuse("squeeze", "axis", "axes of length 1", f"axis {a} of shape {tuple(x.shape)}")

@@ -11,15 +11,17 @@ the end of each row, windows that reach over the edge, are never read from a res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from distrain.backend import Array, get_array_module
+from distrain.functions import parallel, scratch
 
 Pair = tuple[int, int]
+T = TypeVar("T")
 
 _BLOCK = 2**18  # elements of a block of columns; 1 MiB of float32: the second level cache, and enough for BLAS
 _GPU_BLOCK = 2**26
@@ -89,7 +91,9 @@ class Columns:
         self.dense = windows.stride == (1, 1)
         item = np.dtype(dtype).itemsize
         flat = channels * n * height * width
-        memory = xp.zeros(flat + (kw - 1) * dw, dtype)  # the last window of a row as wide as the image reaches over
+        # the last window of a row as wide as the image reaches over the end
+        memory = scratch.empty(xp, "images", (flat + (kw - 1) * dw,), dtype)
+        memory.fill(0)
         self.padded = memory[:flat].reshape(channels, n, height, width)
         self.fits = max(0, min(size[0], height - ph)), max(0, min(size[1], width - pw))
         self.images = self.padded[:, :, ph : ph + self.fits[0], pw : pw + self.fits[1]].transpose(1, 0, 2, 3)
@@ -100,7 +104,7 @@ class Columns:
         else:
             shape, strides = (*shape, *count), (*strides, sh * width, sw)
         self.view = xp.lib.stride_tricks.as_strided(memory, shape, tuple([item * s for s in strides]))
-        self.columns = xp.empty(shape, dtype)
+        self.columns = scratch.empty(xp, "columns", shape, dtype)
 
     @property
     def row(self) -> int:
@@ -116,7 +120,8 @@ class Columns:
         """A zero matrix (channels, n * windows), and its view (n, channels, oh, ow) without windows over the edge."""
         n = self.columns.shape[3]
         xp = get_array_module(self.columns)
-        y = xp.zeros((channels, n * self.count[0] * self.row), self.columns.dtype)
+        y = scratch.empty(xp, "outputs", (channels, n * self.count[0] * self.row), self.columns.dtype)
+        y.fill(0)
         return y, y.reshape(channels, n, self.count[0], self.row)[..., : self.count[1]].transpose(1, 0, 2, 3)
 
     def fill(self, x: Array) -> None:
@@ -143,21 +148,32 @@ class Columns:
                     column = self.columns[:, i, j]
                 part += column
         gx[:, :, : self.fits[0], : self.fits[1]] = self.images
+        gx[:, :, self.fits[0] :] = 0
+        gx[:, :, : self.fits[0], self.fits[1] :] = 0
 
 
-def _blocks(like: Array, dtype: Any, channels: int, size: Pair, windows: Windows, count: Pair) -> Iterator[Any]:
+def _blocks(
+    like: Array, samples: slice, dtype: Any, channels: int, size: Pair, windows: Windows, count: Pair
+) -> Iterator[Any]:
     """Slices of the samples, and columns for that many."""
-    total = like.shape[0]
     on_host = isinstance(like, np.ndarray)
     width = windows.covered(count)[1] if windows.stride == (1, 1) else count[1]
     each = channels * windows.kernel[0] * windows.kernel[1] * count[0] * width
-    step = max(1, min(total, (_BLOCK if on_host else _GPU_BLOCK) // max(1, each)))
+    step = max(1, min(samples.stop - samples.start, (_BLOCK if on_host else _GPU_BLOCK) // max(1, each)))
     columns = None
-    for start in range(0, total, step):
-        n = min(step, total - start)
+    for start in range(samples.start, samples.stop, step):
+        n = min(step, samples.stop - start)
         if columns is None or n != step:
             columns = Columns(get_array_module(like), dtype, n, channels, size, windows, count)
         yield slice(start, start + n), columns
+
+
+def _share_out(function: Callable[[slice], T], like: Array, W_size: int, count: Pair) -> list[T]:
+    """Calls a function on parts of the samples: several at a time on the CPU, all at once on a GPU."""
+    total = like.shape[0]
+    if not isinstance(like, np.ndarray):
+        return [function(slice(0, total))]
+    return parallel.each(function, total, total * W_size * count[0] * count[1])
 
 
 def _working_dtype(*arrays: Array) -> Any:
@@ -186,17 +202,21 @@ def correlate(x: Array, W: Array, b: Array | None, windows: Windows, groups: int
     y = xp.empty((x.shape[0], n_out, *count), x.dtype)
     weights = xp.ascontiguousarray(W, dtype).reshape(groups, n_out // groups, -1)
     bias = None if b is None else b.astype(dtype, copy=False)[:, None, None]
-    buffer = None
-    for part, columns in _blocks(x, dtype, x.shape[1], (x.shape[2], x.shape[3]), windows, count):
-        matrix = columns.matrix(groups)
-        if buffer is None or buffer.shape[1] != matrix.shape[2]:
-            buffer, view = columns.outputs(n_out)
-        columns.fill(x[part])
-        xp.matmul(weights, matrix, out=buffer.reshape(groups, n_out // groups, -1))
-        if bias is None:
-            y[part] = view
-        else:
-            xp.add(view, bias, out=y[part], casting="same_kind")
+
+    def run(samples: slice) -> None:
+        buffer = None
+        for part, columns in _blocks(x, samples, dtype, x.shape[1], (x.shape[2], x.shape[3]), windows, count):
+            matrix = columns.matrix(groups)
+            if buffer is None or buffer.shape[1] != matrix.shape[2]:
+                buffer, view = columns.outputs(n_out)
+            columns.fill(x[part])
+            xp.matmul(weights, matrix, out=buffer.reshape(groups, n_out // groups, -1))
+            if bias is None:
+                y[part] = view
+            else:
+                xp.add(view, bias, out=y[part], casting="same_kind")
+
+    _share_out(run, x, W.size, count)
     return y
 
 
@@ -217,15 +237,20 @@ def correlate_back(gy: Array, W: Array, windows: Windows, groups: int, size: Pai
     dtype = _working_dtype(gy, W)
     n_out, channels = W.shape[0], W.shape[1] * groups
     weights = xp.ascontiguousarray(W, dtype).reshape(groups, n_out // groups, -1).transpose(0, 2, 1)
-    gx = xp.zeros((gy.shape[0], channels, *size), gy.dtype)
-    buffer = None
-    for part, columns in _blocks(gy, dtype, channels, size, windows, (gy.shape[2], gy.shape[3])):
-        matrix = columns.matrix(groups)
-        if buffer is None or buffer.shape[1] != matrix.shape[2]:
-            buffer, view = columns.outputs(n_out)
-        view[...] = gy[part]
-        xp.matmul(weights, buffer.reshape(groups, n_out // groups, -1), out=matrix)
-        columns.add_up(gx[part])
+    count = gy.shape[2], gy.shape[3]
+    gx = xp.empty((gy.shape[0], channels, *size), gy.dtype)
+
+    def run(samples: slice) -> None:
+        buffer = None
+        for part, columns in _blocks(gy, samples, dtype, channels, size, windows, count):
+            matrix = columns.matrix(groups)
+            if buffer is None or buffer.shape[1] != matrix.shape[2]:
+                buffer, view = columns.outputs(n_out)
+            view[...] = gy[part]
+            xp.matmul(weights, buffer.reshape(groups, n_out // groups, -1), out=matrix)
+            columns.add_up(gx[part])
+
+    _share_out(run, gy, W.size, count)
     return gx
 
 
@@ -249,16 +274,24 @@ def correlate_weights(
     working = _working_dtype(x, gy)
     n_out, channels = gy.shape[1], x.shape[1]
     shape = (n_out, channels // groups, *windows.kernel)
+    count = gy.shape[2], gy.shape[3]
     if out is None or out.dtype != working or not out.flags.c_contiguous:
         out = xp.empty(shape, working)
-    out.fill(0)
-    gW = out.reshape(groups, n_out // groups, -1)
-    buffer = None
-    for part, columns in _blocks(x, working, channels, (x.shape[2], x.shape[3]), windows, (gy.shape[2], gy.shape[3])):
-        matrix = columns.matrix(groups)
-        if buffer is None or buffer.shape[1] != matrix.shape[2]:
-            buffer, view = columns.outputs(n_out)
-        columns.fill(x[part])
-        view[...] = gy[part]
-        gW += xp.matmul(buffer.reshape(groups, n_out // groups, -1), matrix.transpose(0, 2, 1))
+
+    def run(samples: slice) -> Array:
+        gW = xp.zeros((groups, n_out // groups, out.size // n_out), working)
+        buffer = None
+        for part, columns in _blocks(x, samples, working, channels, (x.shape[2], x.shape[3]), windows, count):
+            matrix = columns.matrix(groups)
+            if buffer is None or buffer.shape[1] != matrix.shape[2]:
+                buffer, view = columns.outputs(n_out)
+            columns.fill(x[part])
+            view[...] = gy[part]
+            gW += xp.matmul(buffer.reshape(groups, n_out // groups, -1), matrix.transpose(0, 2, 1))
+        return gW
+
+    first, *others = _share_out(run, x, out.size, count)
+    for other in others:
+        first += other
+    out[...] = first.reshape(shape)
     return out.astype(dtype, copy=False)

@@ -31,9 +31,9 @@ class SigmoidCrossEntropy(Primitive):
         expect_same("sigmoid_cross_entropy", "t", t, x, "x")
         # On a GPU the check would wait for the device.
         if t.size and (isinstance(t, np.ndarray) or config.debug) and not (t.min() >= _IGNORED and t.max() <= 1):
-            place = np.unravel_index(int(((t < _IGNORED) | (t > 1)).argmax()), t.shape)
+            place = tuple(int(i) for i in np.unravel_index(int(((t < _IGNORED) | (t > 1)).argmax()), t.shape))
             raise ArgumentError(
-                f"sigmoid_cross_entropy: the label at {tuple(int(i) for i in place)} is {int(t[place])}; labels are 0, 1, "
+                f"sigmoid_cross_entropy: the label at {place} is {int(t[place])}; labels are 0, 1, "
                 f"and {_IGNORED} for those to ignore"
             )
 
@@ -52,7 +52,6 @@ class SigmoidCrossEntropy(Primitive):
         (gy,) = grad_outputs
         x, _ = self.kept_inputs(gy)
         t = self._input_data[1]
-        assert t is not None
         if self.mean:
             gy = gy / self._divisor(t)
         gx = (Sigmoid().on(x) - t.astype(x.dtype)) * (t != _IGNORED) * gy
@@ -63,7 +62,7 @@ class SigmoidCrossEntropy(Primitive):
             return max(1, t.shape[0] if t.ndim else 1)
         if isinstance(t, np.ndarray):
             return max(1, int(np.count_nonzero(t != _IGNORED)))
-        return (t != _IGNORED).sum().clip(1, None).astype(np.float32)    # stays on the GPU
+        return (t != _IGNORED).sum().clip(1, None).astype(np.float32)  # stays on the GPU
 
 
 def sigmoid_cross_entropy(

@@ -14,6 +14,7 @@ from distrain.backend import Array, get_array_module
 from distrain.config import config
 from distrain.errors import ArgumentError
 from distrain.functions.activation.softmax import Softmax
+from distrain.functions.math.basic import mul
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -44,12 +45,14 @@ class SoftmaxCrossEntropy(Primitive):
         if x.ndim < 2 or x.shape[1] == 0:
             raise refuse("softmax_cross_entropy", "x", "shape (N, K, …) with one class or more", describe(x))
         if t.shape != x.shape[:1] + x.shape[2:]:
-            raise refuse("softmax_cross_entropy", "t", f"shape {x.shape[:1] + x.shape[2:]} for x of shape {x.shape}",
-                         describe(t))
+            raise refuse(
+                "softmax_cross_entropy", "t", f"shape {x.shape[:1] + x.shape[2:]} for x of shape {x.shape}", describe(t)
+            )
         weight = self.class_weight
         if weight is not None and (weight.shape != x.shape[1:2] or weight.dtype.kind != "f"):
-            raise refuse("softmax_cross_entropy", "class_weight", f"shape {x.shape[1:2]}, floating point",
-                         describe(weight))
+            raise refuse(
+                "softmax_cross_entropy", "class_weight", f"shape {x.shape[1:2]}, floating point", describe(weight)
+            )
 
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         x, t = inputs
@@ -89,7 +92,8 @@ class SoftmaxCrossEntropy(Primitive):
         labels = t.reshape(-1)
         self._valid: Array | None = None
         if not labels.size or (
-            xp is np and not 0 <= (-1 if self.ignore_label is None else self.ignore_label) < classes
+            xp is np
+            and not 0 <= (-1 if self.ignore_label is None else self.ignore_label) < classes
             # Read as unsigned, negative labels are large: one look finds both kinds of wrong ones.
             and np.maximum.reduce(labels.view(_UNSIGNED[labels.itemsize])) < classes
         ):
@@ -97,7 +101,7 @@ class SoftmaxCrossEntropy(Primitive):
             return
         inside = (labels >= 0) & (labels < classes)
         counted = xp.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
-        if xp is np or config.debug:    # on a GPU the check would wait for the device
+        if xp is np or config.debug:  # on a GPU the check would wait for the device
             wrong = counted & ~inside
             if wrong.any():
                 _refuse_label(t, int(wrong.argmax()), int(wrong.sum()), classes, self.ignore_label)
@@ -106,8 +110,8 @@ class SoftmaxCrossEntropy(Primitive):
 
     def _score(self, x: Array, t: Array, xp: Any) -> tuple[Array, Array, Array]:
         """Exponentials of the shifted logits (M, K), their sums (M,), and the shifted logit of each label (M,)."""
-        rows = xp.ascontiguousarray(_as_rows(x))    # so that the flat views below are views
-        if rows.dtype == np.float16:    # sums of exponentials need more digits
+        rows = xp.ascontiguousarray(_as_rows(x))  # so that the flat views below are views
+        if rows.dtype == np.float16:  # sums of exponentials need more digits
             rows = rows.astype(np.float32)
         shifted = rows - rows.max(axis=1, keepdims=True)
         picked = shifted.reshape(-1).take(self._places)
@@ -128,18 +132,18 @@ class SoftmaxCrossEntropy(Primitive):
             return max(1, self._places.size)
         if isinstance(self._valid, np.ndarray):
             return max(1, int(np.count_nonzero(self._valid)))
-        return self._valid.sum().clip(1, None).astype(np.float32)    # stays on the GPU
+        return self._valid.sum().clip(1, None).astype(np.float32)  # stays on the GPU
 
     def _gradient_in_graph(self, x: Variable, t: Array, gy: Variable) -> Variable:
         """The gradient by functions that can be differentiated again."""
         xp = get_array_module(t)
-        valid = xp.zeros((self._places.size, x.shape[1]), x.dtype)
-        valid.reshape(-1)[self._places] = 1
+        one_hot = xp.zeros((self._places.size, x.shape[1]), x.dtype)
+        one_hot.reshape(-1)[self._places] = 1
         weight = self._row_weights(t, xp, x.dtype)
         column = (t.shape[0], 1, *t.shape[1:])
         factor: Any = xp.ones(column, x.dtype) if weight is None else weight.reshape(column)
         scale = gy / float(self._divisor(x)) if self.mean else gy.reshape(column)
-        return (Softmax(1).apply1(x) - _from_rows(valid, x.shape)) * (scale * factor)
+        return mul(Softmax(1).apply1(x) - _from_rows(one_hot, x.shape), scale * factor)
 
 
 def _as_rows(x: Array) -> Array:

@@ -204,7 +204,7 @@ class PowConstant(Primitive):
         (gy,) = grad_outputs
         (x,) = self.kept_inputs(gy)
         p = self.exponent
-        if p == 0:    # 0 * x**-1 would be NaN at 0
+        if p == 0:  # 0 * x**-1 would be NaN at 0
             return (gy * 0,)
         return (gy * p if p == 1 else gy * (x * p) if p == 2 else gy * (x ** (p - 1) * p),)
 
@@ -264,7 +264,7 @@ class PowOfConstant(Primitive):
 
 def _constant(function: str, x: Any) -> Any:
     """A Python number if x is a scalar, which then takes the dtype of the array beside it; None if it is an array."""
-    if isinstance(x, np.generic):    # before float, which float64 is a subclass of
+    if isinstance(x, np.generic):  # before float, which float64 is a subclass of
         return x.item()
     if isinstance(x, (float, int)):
         return x
@@ -277,7 +277,7 @@ def _constant(function: str, x: Any) -> Any:
 
 def of_one_dtype(a: Any, b: Any) -> tuple[Any, Any]:
     """Both operands in dtypes whose common dtype is that of the Variable."""
-    if a.dtype == b.dtype or a.dtype is None or b.dtype is None:    # None: a parameter without size, refused later
+    if a.dtype == b.dtype or a.dtype is None or b.dtype is None:  # None: a parameter without size, refused later
         return a, b
     if _gives_way(a, b):
         return a.astype(b.dtype), b
@@ -314,9 +314,9 @@ def sub(lhs: Operand, rhs: Operand) -> Variable:
         InvalidType: the shapes do not broadcast together.
     """
     if (value := _constant("sub", rhs)) is not None:
-        return AddConstant(-value).apply1(lhs)    # type: ignore[arg-type]
+        return AddConstant(-value).apply1(lhs)
     if (value := _constant("sub", lhs)) is not None:
-        return SubFromConstant(value).apply1(rhs)    # type: ignore[arg-type]
+        return SubFromConstant(value).apply1(rhs)
     return Sub().apply(of_one_dtype(lhs, rhs))[0]
 
 
@@ -327,9 +327,9 @@ def mul(lhs: Operand, rhs: Operand) -> Variable:
         InvalidType: the shapes do not broadcast together.
     """
     if (value := _constant("mul", rhs)) is not None:
-        return MulConstant(value).apply1(lhs)    # type: ignore[arg-type]
+        return MulConstant(value).apply1(lhs)
     if (value := _constant("mul", lhs)) is not None:
-        return MulConstant(value).apply1(rhs)    # type: ignore[arg-type]
+        return MulConstant(value).apply1(rhs)
     return Mul().apply(of_one_dtype(lhs, rhs))[0]
 
 
@@ -340,9 +340,9 @@ def div(lhs: Operand, rhs: Operand) -> Variable:
         InvalidType: the shapes do not broadcast together.
     """
     if (value := _constant("div", rhs)) is not None:
-        return DivByConstant(value).apply1(lhs)    # type: ignore[arg-type]
+        return DivByConstant(value).apply1(lhs)
     if (value := _constant("div", lhs)) is not None:
-        return DivFromConstant(value).apply1(rhs)    # type: ignore[arg-type]
+        return DivFromConstant(value).apply1(rhs)
     return Div().apply(of_one_dtype(lhs, rhs))[0]
 
 
@@ -353,9 +353,9 @@ def pow(lhs: Operand, rhs: Operand) -> Variable:
         InvalidType: the shapes do not broadcast together.
     """
     if (value := _constant("pow", rhs)) is not None:
-        return PowConstant(value).apply1(lhs)    # type: ignore[arg-type]
+        return PowConstant(value).apply1(lhs)
     if (value := _constant("pow", lhs)) is not None:
-        return PowOfConstant(value).apply1(rhs)    # type: ignore[arg-type]
+        return PowOfConstant(value).apply1(rhs)
     return Pow().apply(of_one_dtype(lhs, rhs))[0]
 
 

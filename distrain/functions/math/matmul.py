@@ -25,7 +25,9 @@ class MatMul(Primitive):
         a, b = in_types
         if a.shape[-2 if self.transa else -1] != b.shape[-1 if self.transb else -2]:
             raise refuse(
-                "matmul", "b", f"inner lengths that agree (transa={self.transa}, transb={self.transb})",
+                "matmul",
+                "b",
+                f"inner lengths that agree (transa={self.transa}, transb={self.transb})",
                 f"a: {describe(a)}; b: {describe(b)}",
             )
         if a.ndim > 2 or b.ndim > 2:

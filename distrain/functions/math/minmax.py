@@ -29,9 +29,8 @@ class _Extreme(Primitive):
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         x, y = self._input_data[0], self._output_data[0]
-        assert x is not None
         hit = x == with_axes(y, x.shape, self.axis, self.keepdims)
-        share = hit / hit.sum(axis=self.axis, keepdims=True)    # equal elements share the gradient
+        share = hit / hit.sum(axis=self.axis, keepdims=True)  # equal elements share the gradient
         return (with_axes(gy, x.shape, self.axis, self.keepdims) * share.astype(x.dtype),)
 
 
@@ -70,7 +69,6 @@ class Maximum(Primitive):
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         a, b = self._input_data
-        assert a is not None and b is not None
         first = a >= b
         return [
             summed_to(gy * (~first if i else first), self.inputs[i].shape).astype(self.inputs[i].dtype)

@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distrain.autograd import Primitive, Variable
 from distrain.autograd.operators import install
 from distrain.autograd.type_check import refuse
 from distrain.backend import Array
 from distrain.functions.array.broadcast import BroadcastTo
+from distrain.functions.math.basic import div
 
 Axis = int | Sequence[int] | None
 
@@ -58,7 +61,9 @@ def check_axes(function: str, x: Array, axes: tuple[int, ...]) -> None:
 
 def as_axes(axis: Axis) -> tuple[int, ...] | None:
     """An axis or several as a tuple; None stays None."""
-    return axis if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if axis is None:
+        return None
+    return (int(axis),) if isinstance(axis, (int, np.integer)) else tuple(axis)
 
 
 def sum(x: Variable | Array, axis: Axis = None, keepdims: bool = False) -> Variable:
@@ -90,23 +95,22 @@ def average(
     if weights is not None:
         return _weighted_average(x, axes, weights, keepdims)
     count = math.prod(x.shape if axes is None else [x.shape[a] for a in axes])
-    return sum(x, axes, keepdims) / max(count, 1)
+    return div(sum(x, axes, keepdims), max(count, 1))
 
 
-def _weighted_average(
-    x: Any, axes: tuple[int, ...] | None, weights: Any, keepdims: bool
-) -> Variable:
+def _weighted_average(x: Any, axes: tuple[int, ...] | None, weights: Any, keepdims: bool) -> Variable:
     if weights.shape != x.shape:
         if axes is None or len(axes) != 1 or weights.shape != (x.shape[axes[0]],):
             raise refuse(
-                "average", "weights", f"the shape of x, {tuple(x.shape)}, or the length of one axis",
+                "average",
+                "weights",
+                f"the shape of x, {tuple(x.shape)}, or the length of one axis",
                 f"shape {tuple(weights.shape)} with axis {axes}",
             )
         at = axes[0] % x.ndim
         weights = weights.reshape(tuple([x.shape[at] if i == at else 1 for i in range(x.ndim)]))
-        total: Any = sum(weights)
-        return sum(x * weights, axes, keepdims) / total
-    return sum(x * weights, axes, keepdims) / sum(weights, axes, keepdims)
+        return div(sum(x * weights, axes, keepdims), sum(weights))
+    return div(sum(x * weights, axes, keepdims), sum(weights, axes, keepdims))
 
 
 mean = average

@@ -43,7 +43,7 @@ class AveragePooling2DGrad(Primitive):
         (gy,) = inputs
         (kh, kw), (sh, sw) = self.windows.kernel, self.windows.stride
         height, width = self.windows.covered(gy.shape[2:])
-        tall = spread(gy * gy.dtype.type(1 / (kh * kw)), 2, kh, sh, height, None)
+        tall = spread(gy * gy.dtype.type(1 / (kh * kw)), 2, kh, sh, height, None, "tall")
         return (released(spread(tall, 3, kw, sw, width, None), self.windows, self.size),)
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:

@@ -79,7 +79,7 @@ class _Chosen:
         """Puts each element of gy, (N, C, oh, ow), where its maximum was; (N, C, h, w)."""
         (kh, kw), (sh, sw) = self.windows.kernel, self.windows.stride
         height, width = self.windows.covered(gy.shape[2:])
-        tall = spread(gy, 2, kh, sh, height, self.down)
+        tall = spread(gy, 2, kh, sh, height, self.down, "tall")
         return released(spread(tall, 3, kw, sw, width, self.across), self.windows, self.size)
 
     def gather(self, x: Array) -> Array:

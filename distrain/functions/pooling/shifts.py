@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distrain.backend import Array, get_array_module
+from distrain.functions import scratch
 from distrain.functions.connection.im2col import Pair, Windows
 
 
@@ -36,7 +37,9 @@ def reduce(parts: Sequence[Array], ufunc: Callable[..., Array]) -> Array:
     return y
 
 
-def spread(gy: Array, axis: int, kernel: int, stride: int, length: int, masks: Sequence[Array] | None) -> Array:
+def spread(
+    gy: Array, axis: int, kernel: int, stride: int, length: int, masks: Sequence[Array] | None, name: str | None = None
+) -> Array:
     """The adjoint of `shifts`: an array whose shifted views got gy added, each where its mask says.
 
     Args:
@@ -46,12 +49,15 @@ def spread(gy: Array, axis: int, kernel: int, stride: int, length: int, masks: S
         stride: steps from one window to the next.
         length: of the result along the axis.
         masks: bool, shape of gy, one an element of the window; None means everywhere.
+        name: of a scratch buffer to use for the result; None makes a new array.
     """
     xp = get_array_module(gy)
     count = gy.shape[axis]
     shape = (*gy.shape[:axis], length, *gy.shape[axis + 1 :])
     apart = kernel <= stride  # no element in two windows: write instead of add
-    gx = xp.empty(shape, gy.dtype) if kernel == stride and count * stride == length else xp.zeros(shape, gy.dtype)
+    gx = xp.empty(shape, gy.dtype) if name is None else scratch.empty(xp, name, shape, gy.dtype)
+    if not (kernel == stride and count * stride == length):
+        gx.fill(0)
     for k, part in enumerate(shifts(gx, axis, kernel, stride, count)):
         if not apart:
             part += gy if masks is None else gy * masks[k]

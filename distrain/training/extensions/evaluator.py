@@ -166,7 +166,7 @@ class _Counter:
     Attributes:
         seen: samples that this rank has evaluated.
         expected: samples of the dataset, or what the minibatches say if their iterator chooses its own.
-        is_shared: whether the ranks share each minibatch; if not, each has a dataset of its own.
+        is_shared: whether other ranks had a part of a minibatch; where no rank says so, each has a dataset of its own.
     """
 
     def __init__(self, iterator: Any) -> None:
@@ -185,8 +185,8 @@ class _Counter:
             number = len(batch)
             self._announced += number
         else:
-            self.is_shared = True
             number = share.count
+            self.is_shared = self.is_shared or number != share.total
             self._announced += share.total
         self.seen += number
         return number
@@ -205,13 +205,14 @@ def _from_the_start(iterator: Any) -> Any:
 
 def _merge(comm: Communicator, summary: DictSummary, counter: _Counter) -> dict[str, float]:
     parts = comm.allgather_obj((summary.sums(), counter.seen, counter.expected, counter.is_shared))
-    seen = [part[1] for part in parts]
-    shared = [part[2] for part in parts if part[3]]
-    expected = sum(part[2] for part in parts if not part[3]) + (shared[0] if shared else 0)
-    if sum(seen) != expected or len(set(shared)) > 1:
+    seen = sum(part[1] for part in parts)
+    lengths = [part[2] for part in parts]
+    is_shared = any(part[3] for part in parts)
+    expected = lengths[0] if is_shared else sum(lengths)
+    if seen != expected or (is_shared and len(set(lengths)) > 1):
         each = ", ".join(f"rank {rank}: {part[1]} of {part[2]}" for rank, part in enumerate(parts))
         raise WorldError(
-            f"the evaluation has seen {sum(seen)} samples where there are {expected} ({each}). Register the Evaluator "
+            f"the evaluation has seen {seen} samples where there are {expected} ({each}). Register the Evaluator "
             "on every rank, with the same dataset; or give its iterator comm=distrain.comm.local()."
         )
     merged = DictSummary()

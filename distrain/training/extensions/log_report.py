@@ -33,8 +33,8 @@ class LogReport(Extension):
 
     An entry has the means by name, then "epoch", "iteration" and "elapsed_time" (seconds). Each iteration of the
     interval counts alike; within an iteration the ranks count by their share of the minibatch. All ranks have the same
-    log; rank 0 writes it. The file is replaced as a whole, so a reader never sees half of it, at most once a second and at
-    the end of the training.
+    log; rank 0 writes it. The file is replaced as a whole, so that a reader never sees half of it; at most once a
+    second, and at the end of the training.
 
     Args:
         keys: names of the values to average; None takes all.
@@ -92,8 +92,11 @@ class LogReport(Extension):
             summary, elapsed_time = self._of_all_ranks(trainer.elapsed_time)
             self._summary = DictSummary()
             means = summary.compute_mean()
-            self._warn_nonfinite(trainer, [key for key, mean in means.items() if mean - mean != 0.0], "up to")
+            if (self.comm or trainer.comm).rank == 0:
+                self._warn_nonfinite(trainer, [key for key, mean in means.items() if mean - mean != 0.0], "up to")
             self._add_entry(trainer, means, elapsed_time)
+        elif not self._is_complete:
+            self._write_if_due()
 
     def gather(self) -> None:
         """Moves the sums of all ranks to rank 0, for a snapshot; a collective call, allowed at any time."""
@@ -121,32 +124,39 @@ class LogReport(Extension):
         }
         if self._postprocess is not None:
             self._postprocess(entry)
+        if self._filename is None or (self.comm is not None and self.comm.rank != 0):
+            self.log.append(entry)
+            return
+        path = os.path.join(trainer.out, self._filename.format(**entry))
+        if path != self._path:
+            self.finalize()
+            self._path, self._written = path, -math.inf
         self.log.append(entry)
-        if self._filename is not None and (self.comm is None or self.comm.rank == 0):
-            path = os.path.join(trainer.out, self._filename.format(**entry))
-            if path != self._path or time.monotonic() - self._written >= _SHORTEST_S:
-                self._write(path)
-            self._path, self._is_complete = path, len(self._encoded) == len(self.log)
+        self._is_complete = False
+        self._write_if_due()
 
     def finalize(self) -> None:
         """Brings the file up to date."""
         if not self._is_complete:
-            self._write(self._path)
-            self._is_complete = True
+            self._write()
 
-    def _write(self, path: str) -> None:
+    def _write_if_due(self) -> None:
+        if time.monotonic() - self._written >= _SHORTEST_S:
+            self._write()
+
+    def _write(self) -> None:
         """Replaces the file. It is not fsynced, which would cost as much as many steps; a snapshot has the log too."""
         self._encoded += [_encode(entry) for entry in self.log[len(self._encoded) :]]
-        handle, temporary = tempfile.mkstemp(prefix=".log", dir=os.path.dirname(path) or ".")
+        handle, temporary = tempfile.mkstemp(prefix=".log", dir=os.path.dirname(self._path) or ".")
         try:
             with open(handle, "w") as stream:
                 stream.write("[\n" + ",\n".join(self._encoded) + "\n]")
             os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            os.replace(temporary, self._path)
         except BaseException:
             os.unlink(temporary)
             raise
-        self._written = time.monotonic()
+        self._written, self._is_complete = time.monotonic(), True
 
     def _warn_nonfinite(self, trainer: Trainer, keys: Iterable[str], when: str) -> None:
         new = [key for key in keys if key not in self._warned]

@@ -142,7 +142,7 @@ class PrintReport(Extension):
 def _cell(value: Any, width: int) -> str:
     if value is None:
         return " " * (width + 2)
-    return f"{value:<{width}}  " if isinstance(value, str) else f"{value:<{width}g}  "
+    return f"{value:<{width}g}  " if isinstance(value, (int, float)) else f"{value!s:<{width}}  "
 
 
 def _broken(title: str) -> list[str]:

@@ -90,7 +90,7 @@ class ProgressBar(Extension):
         part, speed, left = self._note(trainer, now)
         words = [f"progress: iteration {trainer.updater.iteration}", f"epoch {trainer.updater.epoch_detail:.2f}"]
         words += [] if part is None else [f"{part:.1%}"]
-        words += [f"{speed:.4g} iterations/s"]
+        words += [f"{_rounded(speed)} iterations/s"]
         words += [] if left is None else [f"{left} left"]
         out = terminal.stream(self._out)
         out.write(", ".join(words) + "\n")
@@ -123,7 +123,7 @@ class ProgressBar(Extension):
         return Group(
             bars,
             Text(f"{updater.iteration:10} iter, {updater.epoch} epoch{length}", no_wrap=True),
-            Text(f"{speed:10.4g} iters/sec.{time_left}", no_wrap=True),
+            Text(f"{_rounded(speed):>10} iters/sec.{time_left}", no_wrap=True),
         )
 
     def on_error(self, trainer: Trainer, exc: BaseException, tb: TracebackType | None) -> None:
@@ -141,3 +141,7 @@ class ProgressBar(Extension):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _rounded(speed: float) -> str:
+    return f"{speed:.0f}" if speed >= 100 else f"{speed:.3g}"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distrain.comm import Communicator
-from distrain.errors import WorldError
+from distrain.errors import ArgumentError, WorldError
 from distrain.files import fsync_directory
 from distrain.serializers import save_npz
 from distrain.training.extension import Extension, RunsOn
+from distrain.training.persistents import average_over_ranks
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
@@ -24,7 +25,8 @@ class Snapshot(Extension):
     """Saves an object to a file in `trainer.out`; made by `snapshot` and `snapshot_object`.
 
     Rank 0 writes. The file takes its name when it is complete and on disk; an older one of that name stays until then.
-    When it cannot be written, the training ends on all ranks.
+    When it cannot be written, the training ends on all ranks. Floating persistent values of the models (running
+    statistics) are replaced by their means over the ranks before.
 
     Args:
         target: what to save; None is the trainer.
@@ -48,6 +50,20 @@ class Snapshot(Extension):
         """The name that it has in Chainer's snapshots."""
         return "_Snapshot"
 
+    def initialize(self, trainer: Trainer) -> None:
+        """Checks the name of the file, before anything could be lost.
+
+        Raises:
+            ArgumentError: it cannot be formatted with the trainer.
+        """
+        try:
+            self.filename.format(trainer)
+        except (AttributeError, LookupError, ValueError) as error:
+            raise ArgumentError(
+                f"the file name {self.filename!r} cannot be formatted with the trainer ({error}); it may say "
+                "'{.updater.iteration}' or '{.updater.epoch}'"
+            ) from error
+
     def __call__(self, trainer: Trainer) -> None:
         """Saves.
 
@@ -56,10 +72,8 @@ class Snapshot(Extension):
             WorldError: likewise, on the other ranks.
         """
         comm = self.comm or trainer.comm
-        if self.target is None:
-            for extension in trainer.extensions():
-                if gather := getattr(extension, "gather", None):
-                    gather()
+        if comm.size > 1:
+            self._gather(trainer, comm)
         failure: Exception | None = None
         if comm.rank == 0:
             try:
@@ -74,10 +88,23 @@ class Snapshot(Extension):
         if failure is not None:
             raise failure
 
+    def _gather(self, trainer: Trainer, comm: Communicator) -> None:
+        """Brings to rank 0 what the other ranks have of the state."""
+        if self.target is not None:
+            links = [self.target] if hasattr(self.target, "namedpersistents") else []
+        else:
+            links = [optimizer.target for optimizer in trainer.updater.get_all_optimizers().values()]
+            for extension in trainer.extensions():
+                if gather := getattr(extension, "gather", None):
+                    gather()
+        for link in links:
+            average_over_ranks(link, comm)
+
     def _save(self, trainer: Trainer) -> None:
         target = trainer if self.target is None else self.target
         path = os.path.join(trainer.out, self.filename.format(trainer))
         directory = os.path.dirname(path) or "."
+        os.makedirs(directory, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".snapshot", dir=directory) as aside:
             temporary = os.path.join(aside, os.path.basename(path))
             self.savefun(temporary, target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distrain.dataset import Batch, concat_examples
 from distrain.dataset.sharding import share
 from distrain.errors import ArgumentError
-from distrain.reporting import DictSummary, report, report_scope
+from distrain.reporting import DictSummary, Reporter, report
 from distrain.training.persistents import average_over_copies
 from distrain.training.updaters.standard import StandardUpdater
 
@@ -66,12 +66,18 @@ class ParallelUpdater(StandardUpdater):
                 model.to_device(self._devices[name])
             if model is not target:
                 model.copyparams(target)
+        self._report_to(Reporter())
 
     def connect_trainer(self, trainer: Trainer) -> None:
-        """Lets the copies report under the names of the model."""
+        """Lets the copies report to the trainer."""
+        self._report_to(trainer.reporter)
+
+    def _report_to(self, reporter: Reporter) -> None:
+        """Registers the copies under the names of the model."""
+        self._reporter = reporter
         for model in self._models.values():
-            trainer.reporter.add_observer("main", model)
-            trainer.reporter.add_observers("main", model.namedlinks(skipself=True))
+            reporter.add_observer("main", model)
+            reporter.add_observers("main", model.namedlinks(skipself=True))
 
     def update_core(self) -> None:
         """One step: each device its part of the minibatch, then one update."""
@@ -109,15 +115,14 @@ class ParallelUpdater(StandardUpdater):
         lossfun = self.loss_func or model
         observation: dict[str, Any] = {}
         model.cleargrads()
-        with report_scope(observation):
+        with self._reporter, self._reporter.scope(observation):
             if isinstance(arrays, tuple):
                 loss = lossfun(*arrays)
             elif isinstance(arrays, dict):
                 loss = lossfun(**arrays)
             else:
                 loss = lossfun(arrays)
-        scale = getattr(self._optimizers["main"], "loss_scale", None)
-        loss.backward(loss_scale=scale, scale=weight)
+        loss.backward(loss_scale=self._optimizers["main"].loss_scale, scale=weight)
         return observation
 
 

@@ -95,8 +95,18 @@ class StandardUpdater(Updater):
         return self._iterators["main"].is_new_epoch  # type: ignore[no-any-return]
 
     def update(self) -> None:
-        """One step: `update_core`, counted."""
-        self.update_core()
+        """One step: `update_core`, counted.
+
+        Raises:
+            ArgumentError: an iterator has come to its end.
+        """
+        try:
+            self.update_core()
+        except StopIteration:
+            raise ArgumentError(
+                f"an iterator has no more minibatches after iteration {self.iteration}, but the training goes on; make "
+                "it with repeat=True, or stop the training earlier"
+            ) from None
         self.iteration += 1
 
     def update_core(self) -> None:

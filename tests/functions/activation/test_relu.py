@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 CASES = [
     (F.relu, lambda x: np.maximum(x, 0)),
@@ -38,7 +38,9 @@ def test_relu_has_no_gradient_at_zero():
 
 @pytest.mark.parametrize("func", [F.relu, F.clipped_relu, F.leaky_relu, F.elu])
 def test_integers_are_refused(func):
-    with pytest.raises(InvalidType, match=rf"(?s)in: {func.__name__} .*Argument: x.*floating.*Actual: shape \(3,\), int"):
+    with pytest.raises(
+        InvalidType, match=rf"(?s)in: {func.__name__} .*Argument: x.*floating.*Actual: shape \(3,\), int"
+    ):
         func(np.arange(3))
 
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 CASES = [
     (F.sigmoid, lambda x: 1 / (1 + np.exp(-x))),
@@ -31,7 +31,9 @@ def test_large_numbers_do_not_overflow(dtype):
 
 @pytest.mark.parametrize("func", [F.sigmoid, F.tanh, F.softplus])
 def test_integers_are_refused(func):
-    with pytest.raises(InvalidType, match=rf"(?s)in: {func.__name__} .*Argument: x.*floating.*Actual: shape \(3,\), int"):
+    with pytest.raises(
+        InvalidType, match=rf"(?s)in: {func.__name__} .*Argument: x.*floating.*Actual: shape \(3,\), int"
+    ):
         func(np.arange(3))
 
 

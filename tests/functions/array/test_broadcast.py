@@ -2,21 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 
-@pytest.mark.parametrize(("small", "large"), [((3, 1), (3, 4)), ((4,), (3, 4)), ((), (2, 3)), ((2, 1, 1), (5, 2, 3, 4))])
+@pytest.mark.parametrize(
+    ("small", "large"), [((3, 1), (3, 4)), ((4,), (3, 4)), ((), (2, 3)), ((2, 1, 1), (5, 2, 3, 4))]
+)
 def test_broadcast_to_and_sum_to_are_each_others_gradient(small, large):
     check_function(lambda x: F.broadcast_to(x, large), draw(small), lambda x: np.broadcast_to(x, large))
     lead = len(large) - len(small)
     axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(small) if n == 1)
-    check_function(
-        lambda x: F.sum_to(x, small), draw(large), lambda x: x.sum(axis=axes).reshape(small), tolerance=2e-2
-    )
+    check_function(lambda x: F.sum_to(x, small), draw(large), lambda x: x.sum(axis=axes).reshape(small), tolerance=2e-2)
 
 
 def test_broadcast():

@@ -19,7 +19,7 @@ def test_values_and_gradient_have_their_own_dtypes():
 
 def test_derivatives():
     x, gy, ggx = (np.random.default_rng(i).normal(size=3).astype(np.float32) for i in range(3))
-    func = lambda x: F.cast(x, np.float64) ** 2    # noqa: E731
+    func = lambda x: F.cast(x, np.float64) ** 2  # noqa: E731
     check_backward(func, x, gy.astype(np.float64), eps=1e-2, atol=1e-3)
     check_double_backward(func, x, gy.astype(np.float64), ggx, eps=1e-2, atol=1e-2)
 

@@ -2,16 +2,30 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 INDICES = [
-    0, -1, slice(1, 3), slice(None, None, -2), (0, 1), (slice(None), 1), (Ellipsis, 0), None, (1, None, slice(0, 2)),
-    [0, 2, 0], np.array([2, 2, 2]), (np.array([0, 1, 0]), np.array([1, 1, 1])), np.array([True, False, True]),
-    (slice(None), [0, 0]), (np.array([[0, 1], [2, 0]]), 1), (0, 1, 2), (),
+    0,
+    -1,
+    slice(1, 3),
+    slice(None, None, -2),
+    (0, 1),
+    (slice(None), 1),
+    (Ellipsis, 0),
+    None,
+    (1, None, slice(0, 2)),
+    [0, 2, 0],
+    np.array([2, 2, 2]),
+    (np.array([0, 1, 0]), np.array([1, 1, 1])),
+    np.array([True, False, True]),
+    (slice(None), [0, 0]),
+    (np.array([[0, 1], [2, 0]]), 1),
+    (0, 1, 2),
+    (),
 ]
 
 
@@ -44,7 +58,9 @@ def test_empty():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(InvalidType, match=r"(?s)get_item .*Expect: an index into shape \(2, 3\), float64\nActual: 2 \("):
+    with pytest.raises(
+        InvalidType, match=r"(?s)get_item .*Expect: an index into shape \(2, 3\), float64\nActual: 2 \("
+    ):
         F.get_item(np.ones((2, 3)), 2)
     with pytest.raises(InvalidType, match=r"(?s)select_item .*\(3,\) for \(2, 3\)"):
         F.select_item(np.ones((2, 3)), np.zeros(3, int))

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 
-@pytest.mark.parametrize(("shapes", "axis"), [(((2, 3), (2, 1)), 1), (((2, 3), (1, 3), (4, 3)), 0), (((2, 3), (2, 3)), -1)])
+@pytest.mark.parametrize(
+    ("shapes", "axis"), [(((2, 3), (2, 1)), 1), (((2, 3), (1, 3), (4, 3)), 0), (((2, 3), (2, 3)), -1)]
+)
 def test_concat(shapes, axis):
     check_function(lambda *xs: F.concat(xs, axis), draw(*shapes), lambda *xs: np.concatenate(xs, axis))
 
@@ -22,7 +24,7 @@ def test_stack_and_separate(axis):
 
 @pytest.mark.parametrize(("cuts", "axis"), [(3, 1), ([1, 4], 1), ([2], -1), (2, 0), ([0, 6], 1), (1, 0)])
 def test_split_axis(cuts, axis):
-    expected = lambda x: np.split(x, cuts, axis)    # noqa: E731
+    expected = lambda x: np.split(x, cuts, axis)  # noqa: E731
     check_function(lambda x: F.split_axis(x, cuts, axis), draw((4, 6)), expected)
 
 
@@ -48,6 +50,10 @@ def test_empty():
     check_empty(lambda x: F.split_axis(x, 3, 1), (0, 3))
 
 
+def test_separate_along_an_axis_without_length():
+    assert F.separate(np.ones((2, 0)), 1) == ()
+
+
 def test_wrong_arguments_are_refused():
     a = np.ones((2, 3))
     with pytest.raises(InvalidType, match=r"(?s)concat .*xs\[1\].*Actual: shape \(3, 3\), float64"):
@@ -62,3 +68,5 @@ def test_wrong_arguments_are_refused():
         F.split_axis(a, 2, 1)
     with pytest.raises(InvalidType, match=r"(?s)split_axis .*ascending cuts in 0 … 3\nActual: \[2, 1\]"):
         F.split_axis(a, [2, 1], 1)
+    with pytest.raises(InvalidType, match=r"(?s)separate .*-2 … 1 for 2 axes\nActual: 2"):
+        F.separate(a, 2)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, -1])

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 CASES = [
     (lambda x: F.reshape(x, (4, 6)), lambda x: x.reshape(4, 6)),
@@ -46,8 +46,12 @@ def test_methods_of_variable():
     (x,) = draw((2, 3, 4))
     v = Variable(x)
     for y, want in (
-        (v.reshape(6, 4), x.reshape(6, 4)), (v.reshape((6, 4)), x.reshape(6, 4)), (v.reshape(-1), x.ravel()),
-        (v.T, x.T), (v.transpose(), x.T), (v.transpose(1, 0, 2), x.transpose(1, 0, 2)),
+        (v.reshape(6, 4), x.reshape(6, 4)),
+        (v.reshape((6, 4)), x.reshape(6, 4)),
+        (v.reshape(-1), x.ravel()),
+        (v.T, x.T),
+        (v.transpose(), x.T),
+        (v.transpose(1, 0, 2), x.transpose(1, 0, 2)),
         (v.transpose((2, 0, 1)), x.transpose(2, 0, 1)),
     ):
         np.testing.assert_array_equal(y.array, want)
@@ -68,3 +72,11 @@ def test_wrong_arguments_are_refused():
         F.squeeze(x, 0)
     with pytest.raises(InvalidType, match=r"(?s)expand_dims .*-3 … 2 for 2 axes\nActual: 3"):
         F.expand_dims(x, 3)
+
+
+def test_numbers_of_numpy_as_shapes_and_axes():
+    x = Variable(np.ones((1, 6)))
+    assert x.reshape(np.int64(6)).shape == (6,)
+    assert x.reshape(np.int64(2), np.int64(3)).shape == (2, 3)
+    assert F.squeeze(x, np.int64(0)).shape == (6,)
+    assert F.sum(x, np.int64(0)).shape == (6,)

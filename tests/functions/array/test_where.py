@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 CONDITION = np.array([[True, False, True], [False, False, True]])
 

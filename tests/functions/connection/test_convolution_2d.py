@@ -63,7 +63,7 @@ def test_deconvolution(size, kernel, stride, pad, dilate, groups, cover_all):
     def deconvolve(x, W, b):
         return F.deconvolution_2d(x, W, b, stride, pad, size, dilate=dilate, groups=groups)
 
-    def transposed(x, W, b):    # the convolution as a matrix, transposed
+    def transposed(x, W, b):  # the convolution as a matrix, transposed
         y = np.zeros((3, 4, *size))
         for c, i, j in np.ndindex(y.shape[1:]):
             one = np.zeros((1, 4, *size))
@@ -97,7 +97,7 @@ def test_blocks_of_samples_do_not_show(monkeypatch):
 
     for stride in (1, 2):
         whole = run(stride)
-        monkeypatch.setattr(im2col, "_BLOCK", 3 * 4 * 9 * 6 * 8)    # blocks of 3, 3 and 1 samples
+        monkeypatch.setattr(im2col, "_BLOCK", 3 * 4 * 9 * 6 * 8)  # blocks of 3, 3 and 1 samples
         for one, other in zip(run(stride), whole, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
         monkeypatch.undo()

@@ -16,7 +16,7 @@ def direct(x, W, b=None, n_batch_axes=1):
 
 @pytest.mark.parametrize(
     ("shape", "n_batch_axes", "size"),
-    [((5, 3), 1, 3), ((1, 4), 1, 4), ((4, 2, 3), 1, 6), ((2, 3, 4), 2, 4), ((2, 3, 2, 2), 2, 4)],
+    [((5, 3), 1, 3), ((6, 1), 1, 1), ((4, 2, 3), 1, 6), ((2, 3, 4), 2, 4), ((2, 3, 2, 2), 2, 4)],
 )
 def test_table(shape, n_batch_axes, size):
     x, W, b = draw(shape, (4, size), (4,))
@@ -52,7 +52,7 @@ def test_writes_into_the_flat_gradient():
     assert gb is places[1]
     np.testing.assert_allclose(places[0], np.tile(x.sum(0), (4, 1)), rtol=1e-6)
     y.backward()
-    F.linear(x, W, b).sum().backward()    # the second gradient is added, not written over the first
+    F.linear(x, W, b).sum().backward()  # the second gradient is added, not written over the first
     np.testing.assert_allclose(W.grad, 2 * np.tile(x.sum(0), (4, 1)), rtol=1e-6)
     np.testing.assert_allclose(b.grad, [10] * 4)
 
@@ -79,7 +79,7 @@ def test_half_precision_sums_wide():
     y = F.linear(x, W, b)
     y.grad = np.ones_like(y.array)
     y.backward()
-    assert b.grad == 5000    # adding ones in float16 ends at 2048
+    assert b.grad == 5000  # adding ones in float16 ends at 2048
 
 
 @pytest.mark.parametrize(

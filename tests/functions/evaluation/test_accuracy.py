@@ -13,7 +13,13 @@ SCORES = np.array([[3.0, 1, 2], [0, 5, 1], [1, 2, 9], [4, 0, 0]])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(
     ("labels", "ignore_label", "want"),
-    [([0, 1, 2, 0], None, 1), ([0, 1, 0, 1], None, 0.5), ([0, -1, 1, -1], -1, 0.5), ([1, 1, 2, 1], 1, 1), ([9] * 4, 9, 0)],
+    [
+        ([0, 1, 2, 0], None, 1),
+        ([0, 1, 0, 1], None, 0.5),
+        ([0, -1, 1, -1], -1, 0.5),
+        ([1, 1, 2, 1], 1, 1),
+        ([9] * 4, 9, 0),
+    ],
 )
 def test_accuracy(labels, ignore_label, want, dtype):
     y = F.accuracy(Variable(SCORES.astype(dtype)), np.array(labels, np.int32), ignore_label)

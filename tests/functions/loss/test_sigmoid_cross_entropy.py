@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import ArgumentError, InvalidType
 from distrain.gradient_check import check_backward, check_double_backward
+from tests.functions.cases import draw
 
 
 def expected(x, t, normalize, reduce):
@@ -24,7 +24,7 @@ def expected(x, t, normalize, reduce):
 def test_values_and_derivatives(t, normalize, reduce):
     t = np.array(t)
     (x,) = draw(t.shape)
-    func = lambda x: F.sigmoid_cross_entropy(x, t, normalize, reduce)    # noqa: E731
+    func = lambda x: F.sigmoid_cross_entropy(x, t, normalize, reduce)  # noqa: E731
     want = expected(x, t, normalize, reduce)
     np.testing.assert_allclose(func(x).array, want, rtol=1e-7)
     for dtype in (np.float16, np.float32):

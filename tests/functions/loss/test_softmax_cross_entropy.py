@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.functions.cases import draw
 
 import distrain.functions as F
 from distrain import Variable, using_config
 from distrain.errors import ArgumentError, InvalidType
 from distrain.gradient_check import check_backward, check_double_backward
+from tests.functions.cases import draw
 
 WEIGHT = np.array([0.5, 1.0, 2.0, 3.0])
 LABELS = {
@@ -31,7 +31,9 @@ def expected(x, t, normalize=True, class_weight=None, ignore_label=-1, reduce="m
     return losses.sum() / max(1, (t != ignore_label).sum() if normalize else len(t))
 
 
-SETTINGS = list(itertools.product([True, False], [True, False], [None, WEIGHT], ["mean", "no"], ["none", "some", "class"]))
+SETTINGS = list(
+    itertools.product([True, False], [True, False], [None, WEIGHT], ["mean", "no"], ["none", "some", "class"])
+)
 
 
 @pytest.mark.parametrize("shape", LABELS)
@@ -42,7 +44,7 @@ def test_values_and_derivatives(shape, normalize, cache_score, class_weight, red
     if ignored == "some":
         t.flat[[0, -1]] = -1
     settings = {"normalize": normalize, "class_weight": class_weight, "ignore_label": ignore_label, "reduce": reduce}
-    func = lambda x: F.softmax_cross_entropy(x, t, cache_score=cache_score, **settings)    # noqa: E731
+    func = lambda x: F.softmax_cross_entropy(x, t, cache_score=cache_score, **settings)  # noqa: E731
     want = expected(x, t, **settings)
     np.testing.assert_allclose(func(x).array, want, rtol=1e-7)
     for dtype in (np.float16, np.float32):
@@ -137,7 +139,9 @@ def test_wrong_arguments_are_refused():
         F.softmax_cross_entropy(x.astype(int), t)
     with pytest.raises(InvalidType, match=r"(?s)softmax_cross_entropy .*Argument: t.*integer.*float64"):
         F.softmax_cross_entropy(x, t.astype(float))
-    with pytest.raises(InvalidType, match=r"(?s)softmax_cross_entropy .*Argument: t\nExpect: shape \(2,\).*\(2, 3\), int"):
+    with pytest.raises(
+        InvalidType, match=r"(?s)softmax_cross_entropy .*Argument: t\nExpect: shape \(2,\).*\(2, 3\), int"
+    ):
         F.softmax_cross_entropy(x, np.zeros((2, 3), int))
     with pytest.raises(InvalidType, match=r"(?s)softmax_cross_entropy .*Argument: x\nExpect: shape \(N, K, …\)"):
         F.softmax_cross_entropy(np.ones(3), t)

@@ -4,11 +4,11 @@ import operator
 
 import numpy as np
 import pytest
-from tests.functions.cases import DTYPES, check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Parameter, Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import DTYPES, check_empty, check_function, draw
 
 BINARY = [(F.add, operator.add), (F.sub, operator.sub), (F.mul, operator.mul), (F.div, operator.truediv)]
 SHAPES = [((3, 2), (3, 2)), ((), ()), ((3, 2), (2,)), ((3, 1), (1, 4)), ((), (2, 3)), ((2, 3), ())]
@@ -71,7 +71,9 @@ def test_add_takes_any_number_of_arguments():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("other", [2, 2.5, np.float64(2.5), np.int64(2), np.full(3, 2.5), np.arange(1, 4), np.array(2.5)])
+@pytest.mark.parametrize(
+    "other", [2, 2.5, np.float64(2.5), np.int64(2), np.full(3, 2.5), np.arange(1, 4), np.array(2.5)]
+)
 @pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow])
 def test_numbers_and_arrays_take_the_dtype_of_the_variable(op, other, dtype):
     array = np.array([1, 2, 3], dtype)

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 CASES = [
-    (F.exp, np.exp), (F.expm1, np.expm1), (F.log, np.log), (F.log1p, np.log1p), (F.sqrt, np.sqrt),
-    (F.rsqrt, lambda x: 1 / np.sqrt(x)), (F.square, np.square),
+    (F.exp, np.exp),
+    (F.expm1, np.expm1),
+    (F.log, np.log),
+    (F.log1p, np.log1p),
+    (F.sqrt, np.sqrt),
+    (F.rsqrt, lambda x: 1 / np.sqrt(x)),
+    (F.square, np.square),
 ]
 
 
@@ -28,5 +33,7 @@ def test_empty(func, _):
 def test_integers_are_refused(func, expected):
     if func is F.rsqrt:
         func = F.sqrt
-    with pytest.raises(InvalidType, match=rf"(?s)in: {func.__name__} .*Argument: x.*floating.*Actual: shape \(3,\), int"):
+    with pytest.raises(
+        InvalidType, match=rf"(?s)in: {func.__name__} .*Argument: x.*floating.*Actual: shape \(3,\), int"
+    ):
         func(np.arange(3))

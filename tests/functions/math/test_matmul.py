@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 
 def flipped(x, flip):
@@ -16,8 +16,15 @@ def flipped(x, flip):
 @pytest.mark.parametrize(
     ("a", "b"),
     [
-        ((3, 2), (2, 4)), ((2,), (2,)), ((2,), (2, 4)), ((3, 2), (2,)), ((5, 3, 2), (5, 2, 4)), ((3, 2), (5, 2, 4)),
-        ((5, 1, 3, 2), (4, 2, 3)), ((5, 3, 2), (2,)), ((2,), (5, 2, 3)),
+        ((3, 2), (2, 4)),
+        ((2,), (2,)),
+        ((2,), (2, 4)),
+        ((3, 2), (2,)),
+        ((5, 3, 2), (5, 2, 4)),
+        ((3, 2), (5, 2, 4)),
+        ((5, 1, 3, 2), (4, 2, 3)),
+        ((5, 3, 2), (2,)),
+        ((2,), (5, 2, 3)),
     ],
 )
 @pytest.mark.parametrize(("transa", "transb"), [(False, False), (True, False), (False, True), (True, True)])
@@ -25,7 +32,9 @@ def test_values_and_derivatives(a, b, transa, transb):
     xs = draw(a, b)
     xs = [np.ascontiguousarray(flipped(xs[0], transa)), np.ascontiguousarray(flipped(xs[1], transb))]
     check_function(
-        lambda a, b: F.matmul(a, b, transa, transb), xs, lambda a, b: flipped(a, transa) @ flipped(b, transb),
+        lambda a, b: F.matmul(a, b, transa, transb),
+        xs,
+        lambda a, b: flipped(a, transa) @ flipped(b, transb),
         tolerance=2e-2,
     )
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
@@ -62,7 +62,9 @@ def test_where_it_is(func, expected, axis):
 
 @pytest.mark.parametrize("func", [F.max, F.min, F.argmax, F.argmin])
 def test_nothing_to_choose_from_is_refused(func):
-    with pytest.raises(InvalidType, match=rf"(?s)in: {func.__name__} .*Actual: shape \(0, 3\), float64 with axis \(0,\)"):
+    with pytest.raises(
+        InvalidType, match=rf"(?s)in: {func.__name__} .*Actual: shape \(0, 3\), float64 with axis \(0,\)"
+    ):
         func(np.ones((0, 3)), axis=0)
     with pytest.raises(InvalidType, match=r"(?s)Argument: axis\nExpect: -2 … 1 for 2 axes\nActual: 5"):
         func(np.ones((2, 3)), axis=5)

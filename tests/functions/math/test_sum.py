@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.functions.cases import check_empty, check_function, draw
 
 import distrain.functions as F
 from distrain import Variable
 from distrain.errors import InvalidType
+from tests.functions.cases import check_empty, check_function, draw
 
 AXES = [None, 0, 1, -1, (0, 2), (-1, 0), ()]
 
@@ -16,8 +16,10 @@ AXES = [None, 0, 1, -1, (0, 2), (-1, 0), ()]
 @pytest.mark.parametrize(("func", "expected"), [(F.sum, np.sum), (F.mean, np.mean)])
 def test_values_and_derivatives(func, expected, axis, keepdims):
     check_function(
-        lambda x: func(x, axis=axis, keepdims=keepdims), draw((2, 3, 4)),
-        lambda x: expected(x, axis=axis, keepdims=keepdims), tolerance=2e-2,
+        lambda x: func(x, axis=axis, keepdims=keepdims),
+        draw((2, 3, 4)),
+        lambda x: expected(x, axis=axis, keepdims=keepdims),
+        tolerance=2e-2,
     )
 
 
@@ -31,8 +33,10 @@ def test_of_a_scalar(func):
 def test_weighted_average(axis, shape, keepdims):
     x, w = draw((2, 3), shape)
     check_function(
-        lambda x, w: F.average(x, axis, w, keepdims), [x, abs(w) + 0.2],
-        lambda x, w: np.average(x, axis, w, keepdims=keepdims), tolerance=2e-2,
+        lambda x, w: F.average(x, axis, w, keepdims),
+        [x, abs(w) + 0.2],
+        lambda x, w: np.average(x, axis, w, keepdims=keepdims),
+        tolerance=2e-2,
     )
 
 

@@ -15,12 +15,12 @@ CASES = [
     (1, "epoch", 10, 3, [4, 7, 10, 14, 17, 20, 24, 27, 30]),
     (2, "epoch", 10, 4, [5, 10, 15, 20, 25, 30]),
     (0.5, "epoch", 10, 1, [5, 10, 15, 20, 25, 30]),
-    (0.1, "epoch", 10, 1, list(range(1, 31))),    # 0.3 // 0.1 is 2.0
+    (0.1, "epoch", 10, 1, list(range(1, 31))),  # 0.3 // 0.1 is 2.0
     (0.1, "epoch", 100, 2, [5, 10, 15, 20, 25, 30]),
     (0.3, "epoch", 10, 1, [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]),
     (1 / 3, "epoch", 9, 1, [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]),
-    (1, "epoch", 2, 5, list(range(1, 31))),    # several epochs a step: once
-    (0.25, "epoch", 10, 6, list(range(1, 31))),    # several intervals a step: once
+    (1, "epoch", 2, 5, list(range(1, 31))),  # several epochs a step: once
+    (0.25, "epoch", 10, 6, list(range(1, 31))),  # several intervals a step: once
 ]
 
 
