@@ -49,7 +49,7 @@ def train(x: np.ndarray, t: np.ndarray, units: int, batch: int, turn: int, next_
         order = rng.permutation(len(x))
         for start in range(0, len(x), batch):
             rows = order[start : start + batch]
-            x.take(rows, 0, xb, "clip")    # without "clip" NumPy gathers into a buffer first
+            x.take(rows, 0, xb, "clip")  # without "clip" NumPy gathers into a buffer first
             t.take(rows, 0, tb, "clip")
             # Forward
             np.dot(xb, W1.T, h1)

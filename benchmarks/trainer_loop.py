@@ -22,9 +22,9 @@ from benchmarks import bare_numpy
 from benchmarks.turns import Contestant, serve, take_turns, verdict
 
 BATCH = 100
-TURN = {50: 600, 1000: 40}    # iterations of a turn by units
-LIMIT = {50: 1.30, 1000: 1.05}    # times the bare loop
-MEMORY_LIMIT = 60 * 2**20    # bytes over the bare loop
+TURN = {50: 600, 1000: 40}  # iterations of a turn by units
+LIMIT = {50: 1.30, 1000: 1.05}  # times the bare loop
+MEMORY_LIMIT = 60 * 2**20  # bytes over the bare loop
 
 
 def random_images() -> tuple[np.ndarray, np.ndarray]:
@@ -75,9 +75,7 @@ def run_torch(units: int, turn: int, next_turn: Callable[[], None], workers: int
     x, t = random_images()
     dataset = TensorDataset(torch.from_numpy(x), torch.from_numpy(t.astype(np.int64)))
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
-    model = nn.Sequential(
-        nn.Linear(784, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 10)
-    )
+    model = nn.Sequential(nn.Linear(784, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 10))
     optimizer = torch.optim.Adam(model.parameters())
     log: list[tuple[float, float]] = []
     loss_sum = accuracy_sum = 0.0

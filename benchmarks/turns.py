@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-WARM_UP = 2    # turns that do not count: caches fill, lazily made buffers appear, the clock of the cores goes up
+WARM_UP = 2  # turns that do not count: caches fill, lazily made buffers appear, the clock of the cores goes up
 
 
 def thread_limits(threads: int) -> dict[str, str]:
@@ -40,7 +40,7 @@ def serve(iterations: int) -> Callable[[], None]:
             os._exit(0)
         start = time.perf_counter()
 
-    answers, sys.stdout = sys.stdout, sys.stderr    # what a library prints is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     return next_turn
 
 
@@ -66,7 +66,10 @@ class Contestant:
         self.peak = 0
         self._process = subprocess.Popen(
             [sys.executable, *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
         )
 
     def turn(self) -> None:
@@ -77,7 +80,7 @@ class Contestant:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{' '.join(map(str, self._process.args))} ended early; its error stands above")    # type: ignore[arg-type]
+            raise SystemExit(f"{' '.join(map(str, self._process.args))} ended early; its error stands above")  # type: ignore[arg-type]
         answer: dict[str, Any] = json.loads(line)
         self.seconds.append(answer["seconds"])
         self.peak = answer["peak"]

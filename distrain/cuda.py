@@ -46,7 +46,7 @@ def _is_available() -> bool:
     return True
 
 
-def __getattr__(name: str) -> Any:    # both cost an import of CuPy, which only those who ask should pay
+def __getattr__(name: str) -> Any:  # both cost an import of CuPy, which only those who ask should pay
     if name == "available":
         return _is_available()
     if name == "cupy":

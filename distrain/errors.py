@@ -74,7 +74,7 @@ class CorruptFileError(SerializationError):
 class MismatchError(SerializationError, KeyError):
     """A file belongs to another object; the message lists missing and surplus keys."""
 
-    def __str__(self) -> str:    # KeyError would print the repr of a message that has several lines
+    def __str__(self) -> str:  # KeyError would print the repr of a message that has several lines
         return str(self.args[0]) if self.args else ""
 
 

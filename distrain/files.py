@@ -27,7 +27,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())    # mkstemp makes private files; these are the user's ordinary ones
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; these are the user's ordinary ones
         os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -20,12 +20,14 @@ class Share:
         start: position of this rank's first sample in the minibatch.
         count: samples of this rank; 0 where there are fewer samples than ranks.
         total: samples of the job.
+        ranks: how many ranks share the minibatch; None: all that train together.
     """
 
     step: int
     start: int
     count: int
     total: int
+    ranks: int | None = None
 
     @property
     def weight(self) -> float:

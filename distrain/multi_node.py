@@ -109,7 +109,7 @@ def scatter_dataset(
     longest = -(-length // comm.size)
     if force_equal_length and len(own) < longest:
         own = np.append(own, own[:1] if len(own) else order[:1])
-    rest = np.setdiff1d(np.arange(length), own)    # SubDataset takes an order of the whole dataset
+    rest = np.setdiff1d(np.arange(length), own)  # SubDataset takes an order of the whole dataset
     return ScatteredDataset(dataset, 0, len(own), np.concatenate([own, rest]), stop - start)
 
 

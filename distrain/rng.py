@@ -33,7 +33,7 @@ _MAX_SEED = 2**63
 
 class _Job:
     seed: int | None = None
-    share: Callable[[int], int] | None = None    # set by distrain.comm: gives every rank rank 0's number
+    share: Callable[[int], int] | None = None  # set by distrain.comm: gives every rank rank 0's number
     ordinals = itertools.count()
 
 
@@ -108,7 +108,7 @@ def legacy_seated(*position: int | str) -> Iterator[None]:
         random.setstate(python_state)
 
 
-_BLOCK = 8    # float32 numbers in one 256-bit block of Philox4x64
+_BLOCK = 8  # float32 numbers in one 256-bit block of Philox4x64
 
 
 def noise(shape: tuple[int, ...], xp: Any = np) -> Any:
@@ -130,9 +130,10 @@ def noise(shape: tuple[int, ...], xp: Any = np) -> Any:
         _noise.step, _noise.calls = share, 0
     call = _noise.calls
     _noise.calls += 1
-    if share is None:
-        bits = np.random.Philox(key=_key(("own noise", rank_info().rank, call)))    # a rank's batch is its own
-        first = 0
+    first = 0
+    if share is None or (share.ranks is not None and share.ranks < rank_info().size):  # a batch of this rank's own
+        step = -1 if share is None else share.step
+        bits = np.random.Philox(key=_key(("own noise", rank_info().rank, step, call)))
     else:
         bits = np.random.Philox(key=_key(("noise", share.step, call)))
         first = share.start * math.prod(shape[1:])

@@ -1,7 +1,7 @@
 """Uses the model that train_mnist.py saved.
 
-    python examples/train_mnist.py --out result
-    python examples/inference.py result/mlp.npz
+python examples/train_mnist.py --out result
+python examples/inference.py result/mlp.npz
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Trains a perceptron on handwritten digits; the same script on one process or many.
 
-    python examples/train_mnist.py
-    distrain run -n 2 examples/train_mnist.py --epoch 10
+python examples/train_mnist.py
+distrain run -n 2 examples/train_mnist.py --epoch 10
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The training of train_mnist.py written out as a loop, without Trainer; on one process or many.
 
-    python examples/train_mnist_custom_loop.py
-    distrain run -n 2 examples/train_mnist_custom_loop.py
+python examples/train_mnist_custom_loop.py
+distrain run -n 2 examples/train_mnist_custom_loop.py
 """
 
 import argparse

@@ -78,7 +78,7 @@ def _children() -> set[tuple[int, str]]:
     """Living children of this process; Python's own helpers, which serve all tests, do not count."""
     pids: list[str] = []
     for task in Path("/proc/self/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):    # a thread that has just ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
             pids += task.read_text().split()
     found = set()
     for pid in pids:

@@ -34,7 +34,7 @@ def backward(root: Variable, retain_grad: bool, double: bool, scale: float) -> N
                 f"backward() starts from a scalar, but this variable has shape {root.shape}; "
                 "set its `grad` first, or call it on a sum or mean"
             )
-        root.grad = root.xp.ones(root.shape, root.dtype)
+        root.grad = root.xp.asarray(1, root.dtype).reshape(root.shape)
     start = root.grad if scale == 1.0 else root.grad * root.dtype.type(scale)
     if double:
         start = root.grad_var
@@ -66,6 +66,7 @@ def visit(
     heap: list[tuple[int, int, FunctionNode]] = []
     seen: set[FunctionNode] = set()
     found: Gradients = {}
+    debug = config.debug
 
     def push(node: VariableNode) -> None:
         creator = node.creator
@@ -93,23 +94,21 @@ def visit(
         if not targets:
             continue
         gxs = function.gradients(targets, tuple(gys), double, within is None)
-        if config.debug:
+        if debug:
             _check_finite(function, gxs)
         for i, gx in zip(targets, gxs, strict=True):
             if gx is None:
                 continue
             x = inputs[i]
-            if x.creator is None and within is None:
-                leaf = x.variable()
-                if leaf is None:
-                    continue
-                if double:
-                    leaf.grad_var = gx if leaf.grad_var is None else leaf.grad_var + gx
-                else:
-                    leaf.receive_grad(gx)
+            if x.creator is not None or within is not None:
+                grads[x] = gx if x not in grads else grads[x] + gx
+                push(x)
+            elif (leaf := x.variable()) is None:
                 continue
-            grads[x] = gx if x not in grads else grads[x] + gx
-            push(x)
+            elif double:
+                leaf.grad_var = gx if leaf.grad_var is None else leaf.grad_var + gx
+            else:
+                leaf.receive_grad(gx)
     if wanted is not None:
         found.update({node: g for node, g in grads.items() if node in wanted})
     return found

@@ -69,6 +69,7 @@ class FunctionNode:
         nodes = []
         arrays = []
         record = False
+        depth = 0
         for x in inputs:
             if isinstance(x, Variable):
                 node = x._node
@@ -80,6 +81,8 @@ class FunctionNode:
                 raise InvalidType(f"{self.label}: {x!r} has no size yet; run the link that initialises it first")
             if node.requires_grad:
                 record = True
+            if node.depth > depth:
+                depth = node.depth
             nodes.append(node)
             arrays.append(array)
         data = tuple(arrays)
@@ -92,31 +95,32 @@ class FunctionNode:
             self._check_finite(outputs)
         if not (record and config.enable_backprop):
             return tuple([Variable(y, requires_grad=False) for y in outputs])
-        return self._record(tuple(nodes), data, outputs)
+        self.inputs = tuple(nodes)
+        self.depth = depth
+        return self._record(data, outputs)
 
     def apply1(self, *inputs: Variable | Array) -> Variable:
         """`apply` for a function with one output."""
         return self.apply(inputs)[0]
 
-    def _record(
-        self, nodes: tuple[VariableNode, ...], data: tuple[Array, ...], outputs: tuple[Array, ...]
-    ) -> tuple[Variable, ...]:
-        self.inputs = nodes
-        self.depth = depth = max([node.depth for node in nodes])
+    def _record(self, data: tuple[Array, ...], outputs: tuple[Array, ...]) -> tuple[Variable, ...]:
         if self._keep_inputs:
-            self._input_data = tuple([x if i in self._keep_inputs else None for i, x in enumerate(data)])
+            self._input_data = _only(self._keep_inputs, data)
         variables = []
         refs = []
+        arrays = []
+        depth = self.depth + 1
         for y in outputs:
             variable = Variable(y)
             node = variable._node
             node.creator = self
-            node.depth = depth + 1
+            node.depth = depth
             variables.append(variable)
             refs.append(weakref.ref(node))
+            arrays.append(variable._array)
         self.outputs = tuple(refs)
         if self._keep_outputs:
-            self._output_data = tuple([v._array if i in self._keep_outputs else None for i, v in enumerate(variables)])
+            self._output_data = _only(self._keep_outputs, arrays)
         return tuple(variables)
 
     def _as_array(self, x: Any) -> Array:
@@ -304,6 +308,13 @@ class Primitive(FunctionNode):
         """See `FunctionNode.gradients`; hands arrays straight to `backward` in the plain pass."""
         self._writing = accumulate and not double
         return self.backward(targets, gys)
+
+
+def _only(indexes: tuple[int, ...], arrays: Sequence[Array]) -> tuple[Array | None, ...]:
+    kept: list[Array | None] = [None] * len(arrays)
+    for i in indexes:
+        kept[i] = arrays[i]
+    return tuple(kept)
 
 
 class Function:

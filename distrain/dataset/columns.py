@@ -46,5 +46,5 @@ def take(column: Array, indices: NDArray[np.intp]) -> Array:
     if type(column) is np.ndarray:
         return column.take(indices, 0)
     if isinstance(column, np.ndarray):
-        return np.asarray(column).take(indices, 0)    # asarray: what is read from a memmap is no memmap
+        return np.asarray(column).take(indices, 0)  # asarray: what is read from a memmap is no memmap
     return column.take(get_array_module(column).asarray(indices), axis=0)

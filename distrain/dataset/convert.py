@@ -42,9 +42,9 @@ def concat_examples(batch: Sequence[Any], device: Any = None, padding: Any = Non
     if isinstance(first, tuple):
         _check_structure(batch, tuple, len(first))
         paddings = _per_element(padding, range(len(first)), tuple)
-        arrays: Any = tuple([
-            _concat([example[i] for example in batch], paddings[i], batch, f"element {i}") for i in range(len(first))
-        ])
+        arrays: Any = tuple(
+            [_concat([example[i] for example in batch], paddings[i], batch, f"element {i}") for i in range(len(first))]
+        )
     elif isinstance(first, dict):
         _check_structure(batch, dict, first.keys())
         paddings = _per_element(padding, first, dict)
@@ -105,7 +105,7 @@ def _place(batch: Sequence[Any], i: int) -> str:
 
 def _concat(values: list[Any], padding: Any, batch: Sequence[Any], element: str) -> Array:
     first = values[0]
-    if not hasattr(first, "dtype") or isinstance(first, (np.str_, np.bytes_)):    # Python numbers, lists, strings
+    if not hasattr(first, "dtype") or isinstance(first, (np.str_, np.bytes_)):  # Python numbers, lists, strings
         if padding is None:
             return _stack_plain(values, batch, element)
         values = [np.asarray(value) for value in values]
@@ -114,7 +114,7 @@ def _concat(values: list[Any], padding: Any, batch: Sequence[Any], element: str)
     if padding is not None:
         return _pad(values, padding, xp)
     if first.ndim == 0 and xp is np:
-        return np.array(values, first.dtype)    # several times faster than stack for scalars
+        return np.array(values, first.dtype)  # several times faster than stack for scalars
     return xp.stack(values)
 
 
@@ -141,7 +141,7 @@ def _stack_plain(values: list[Any], batch: Sequence[Any], element: str) -> Array
 def _shape(value: Any) -> tuple[int, ...] | None:
     try:
         array = np.asarray(value)
-    except ValueError:    # a ragged list
+    except ValueError:  # a ragged list
         return None
     return None if array.dtype == object else array.shape
 

@@ -90,7 +90,7 @@ def cache_or_load_file(path: str | os.PathLike[str], creator: Callable[[str], _T
     with _only_one(target):
         if target.exists():
             return loader(str(target))
-        temporary = target.with_name(f".{os.getpid()}.{target.name}")    # the ending stays: numpy.savez adds one
+        temporary = target.with_name(f".{os.getpid()}.{target.name}")  # the ending stays: numpy.savez adds one
         try:
             content = creator(str(temporary))
             os.replace(temporary, target)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from distrain.errors import DownloadError
 
 _CHUNK = 1 << 16
-_TIMEOUT_S = 30.0    # without a byte from the server
+_TIMEOUT_S = 30.0  # without a byte from the server
 
 
 def source(url: str, mirrored_as: str | None) -> str:
@@ -83,9 +83,9 @@ def _open(url: str) -> Any:
     try:
         return urllib.request.urlopen(url, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        error.close()    # it holds the connection
+        error.close()  # it holds the connection
         raise
-    except ValueError as error:    # urllib's word for an address that is none
+    except ValueError as error:  # urllib's word for an address that is none
         raise DownloadError(f"{url!r} is not a URL: {error}") from error
 
 

@@ -18,11 +18,14 @@ from distrain.errors import DatasetError
 
 _URL = "https://www.cs.toronto.edu/~kriz/"
 _PIXELS = 3 * 32 * 32
-_LARGEST = 1 << 28    # bytes of one file; the real ones have at most 154 MB
+_LARGEST = 1 << 28  # bytes of one file; the real ones have at most 154 MB
 
 
 def get_cifar10(
-    withlabel: bool = True, ndim: int = 3, scale: float = 1.0, dtype: DTypeLike | None = None,
+    withlabel: bool = True,
+    ndim: int = 3,
+    scale: float = 1.0,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, Any]:
     """CIFAR-10 (Krizhevsky, 2009): 50000 colour images of 32 × 32 pixels in ten classes to train on, 10000 to test.
 
@@ -45,14 +48,20 @@ def get_cifar10(
     """
     train = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
     contents = _contents(
-        "cifar10", "cifar-10-binary.tar.gz", "cifar-10-batches-bin", "c32a1d4ab5d03f1284b67883e8d87530",
+        "cifar10",
+        "cifar-10-binary.tar.gz",
+        "cifar-10-batches-bin",
+        "c32a1d4ab5d03f1284b67883e8d87530",
         (*train, "test_batch.bin"),
     )
     return _datasets(contents, train, "test_batch.bin", 1, withlabel, ndim, scale, dtype)
 
 
 def get_cifar100(
-    withlabel: bool = True, ndim: int = 3, scale: float = 1.0, dtype: DTypeLike | None = None,
+    withlabel: bool = True,
+    ndim: int = 3,
+    scale: float = 1.0,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, Any]:
     """CIFAR-100 (Krizhevsky, 2009): as CIFAR-10, with a hundred classes (the fine labels).
 
@@ -61,7 +70,10 @@ def get_cifar100(
     `get_cifar10`.
     """
     contents = _contents(
-        "cifar100", "cifar-100-binary.tar.gz", "cifar-100-binary", "03b5dce01913d631647c71ecec9e9cb8",
+        "cifar100",
+        "cifar-100-binary.tar.gz",
+        "cifar-100-binary",
+        "03b5dce01913d631647c71ecec9e9cb8",
         ("train.bin", "test.bin"),
     )
     return _datasets(contents, ("train.bin",), "test.bin", 2, withlabel, ndim, scale, dtype)
@@ -89,9 +101,9 @@ def _unpacked(path: Path, files: tuple[str, ...]) -> dict[str, bytes]:
                 if member.size > _LARGEST:
                     raise _damaged(path, f"{name} in it claims {member.size} bytes")
                 content = archive.extractfile(member)
-                assert content is not None    # it is a file
+                assert content is not None  # it is a file
                 found[name] = content.read()
-            while stream.read(1 << 20):    # to the end, where the checksum stands
+            while stream.read(1 << 20):  # to the end, where the checksum stands
                 pass
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise _damaged(path, str(error)) from error
@@ -102,8 +114,14 @@ def _unpacked(path: Path, files: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _datasets(
-    contents: dict[Path, bytes], train: tuple[str, ...], test: str, n_labels: int, withlabel: bool, ndim: int,
-    scale: float, dtype: DTypeLike | None,
+    contents: dict[Path, bytes],
+    train: tuple[str, ...],
+    test: str,
+    n_labels: int,
+    withlabel: bool,
+    ndim: int,
+    scale: float,
+    dtype: DTypeLike | None,
 ) -> tuple[Any, Any]:
     check_ndim(ndim, (1, 3))
     records = {path.name: _records(path, content, n_labels) for path, content in contents.items()}

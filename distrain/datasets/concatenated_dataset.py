@@ -45,7 +45,7 @@ class ConcatenatedDataset(DatasetMixin):
         if not self._in_columns:
             return None
         parts = np.searchsorted(self._ends, indices, side="right")
-        grouped = np.argsort(parts, kind="stable")    # by dataset, else as asked for
+        grouped = np.argsort(parts, kind="stable")  # by dataset, else as asked for
         pieces = []
         for part in np.unique(parts):
             local = indices[parts == part] - (self._ends[part - 1] if part else 0)

@@ -12,8 +12,12 @@ from distrain.datasets.image_arrays import grey_dataset
 
 
 def get_digits(
-    withlabel: bool = True, ndim: int = 1, scale: float = 1.0, dtype: DTypeLike | None = None,
-    label_dtype: DTypeLike = np.int32, rgb_format: bool = False,
+    withlabel: bool = True,
+    ndim: int = 1,
+    scale: float = 1.0,
+    dtype: DTypeLike | None = None,
+    label_dtype: DTypeLike = np.int32,
+    rgb_format: bool = False,
 ) -> tuple[Any, Any]:
     """Handwritten digits: 1442 to train on, 355 to test.
 
@@ -42,8 +46,15 @@ def get_digits(
     held_out = _every_fifth(labels)
     train, test = (
         grey_dataset(
-            images[part], labels[part], white=16, withlabel=withlabel, ndim=ndim, scale=scale, dtype=dtype,
-            label_dtype=label_dtype, rgb_format=rgb_format,
+            images[part],
+            labels[part],
+            white=16,
+            withlabel=withlabel,
+            ndim=ndim,
+            scale=scale,
+            dtype=dtype,
+            label_dtype=label_dtype,
+            rgb_format=rgb_format,
         )
         for part in (~held_out, held_out)
     )

@@ -13,8 +13,16 @@ from distrain.errors import ArgumentError
 
 
 def grey_dataset(
-    images: NDArray[np.uint8], labels: NDArray[np.uint8], *, white: int, withlabel: bool, ndim: int, scale: float,
-    dtype: DTypeLike | None, label_dtype: DTypeLike, rgb_format: bool,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    *,
+    white: int,
+    withlabel: bool,
+    ndim: int,
+    scale: float,
+    dtype: DTypeLike | None,
+    label_dtype: DTypeLike,
+    rgb_format: bool,
 ) -> Any:
     """Grey images as a dataset.
 

@@ -28,8 +28,10 @@ class ImageDataset(DatasetMixin):
     """
 
     def __init__(
-        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        root: str | os.PathLike[str] = ".", dtype: DTypeLike | None = None,
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        root: str | os.PathLike[str] = ".",
+        dtype: DTypeLike | None = None,
     ) -> None:
         if isinstance(paths, (str, os.PathLike)):
             paths = _lines(paths)
@@ -63,8 +65,11 @@ class LabeledImageDataset(DatasetMixin):
     """
 
     def __init__(
-        self, pairs: str | os.PathLike[str] | Sequence[tuple[str | os.PathLike[str], int]],
-        root: str | os.PathLike[str] = ".", dtype: DTypeLike | None = None, label_dtype: DTypeLike = np.int32,
+        self,
+        pairs: str | os.PathLike[str] | Sequence[tuple[str | os.PathLike[str], int]],
+        root: str | os.PathLike[str] = ".",
+        dtype: DTypeLike | None = None,
+        label_dtype: DTypeLike = np.int32,
     ) -> None:
         if isinstance(pairs, (str, os.PathLike)):
             pairs = _labelled_lines(pairs)
@@ -98,9 +103,9 @@ def read_image(path: Path, dtype: DTypeLike) -> NDArray[Any]:
     try:
         with Image.open(path) as image:
             array = np.asarray(image, dtype)
-    except (OSError, SyntaxError, ValueError) as error:    # Pillow's words for files that are no whole images
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for files that are no whole images
         raise DatasetError(f"cannot read the image {path}: {error}. Mend it, or leave it out of the list.") from error
-    if array.ndim == 2:    # grey
+    if array.ndim == 2:  # grey
         array = array[:, :, None]
     return array.transpose(2, 0, 1)
 

@@ -29,13 +29,17 @@ _FASHION_MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-_UBYTE = 8    # IDX code of unsigned bytes
-_LARGEST = 1 << 30    # bytes of content; a header that says more is damaged
+_UBYTE = 8  # IDX code of unsigned bytes
+_LARGEST = 1 << 30  # bytes of content; a header that says more is damaged
 
 
 def get_mnist(
-    withlabel: bool = True, ndim: int = 1, scale: float = 1.0, dtype: DTypeLike | None = None,
-    label_dtype: DTypeLike = np.int32, rgb_format: bool = False,
+    withlabel: bool = True,
+    ndim: int = 1,
+    scale: float = 1.0,
+    dtype: DTypeLike | None = None,
+    label_dtype: DTypeLike = np.int32,
+    rgb_format: bool = False,
 ) -> tuple[Any, Any]:
     """MNIST (LeCun, Cortes and Burges): 60000 handwritten digits of 28 × 28 pixels to train on, 10000 to test.
 
@@ -62,8 +66,12 @@ def get_mnist(
 
 
 def get_fashion_mnist(
-    withlabel: bool = True, ndim: int = 1, scale: float = 1.0, dtype: DTypeLike | None = None,
-    label_dtype: DTypeLike = np.int32, rgb_format: bool = False,
+    withlabel: bool = True,
+    ndim: int = 1,
+    scale: float = 1.0,
+    dtype: DTypeLike | None = None,
+    label_dtype: DTypeLike = np.int32,
+    rgb_format: bool = False,
 ) -> tuple[Any, Any]:
     """Fashion-MNIST (Xiao, Rasul and Vollgraf): pictures of clothes in MNIST's format.
 
@@ -73,8 +81,15 @@ def get_fashion_mnist(
 
 
 def _get(
-    name: str, url: str, md5: dict[str, str], withlabel: bool, ndim: int, scale: float, dtype: DTypeLike | None,
-    label_dtype: DTypeLike, rgb_format: bool,
+    name: str,
+    url: str,
+    md5: dict[str, str],
+    withlabel: bool,
+    ndim: int,
+    scale: float,
+    dtype: DTypeLike | None,
+    label_dtype: DTypeLike,
+    rgb_format: bool,
 ) -> tuple[Any, Any]:
     def read(part: str) -> Any:
         images = read_idx(_find(name, url, md5, f"{part}-images-idx3-ubyte.gz"), 3)
@@ -85,8 +100,15 @@ def _get(
                 "The files do not belong together; delete them and run again."
             )
         return grey_dataset(
-            images, labels, white=255, withlabel=withlabel, ndim=ndim, scale=scale, dtype=dtype,
-            label_dtype=label_dtype, rgb_format=rgb_format,
+            images,
+            labels,
+            white=255,
+            withlabel=withlabel,
+            ndim=ndim,
+            scale=scale,
+            dtype=dtype,
+            label_dtype=label_dtype,
+            rgb_format=rgb_format,
         )
 
     return read("train"), read("t10k")
@@ -116,7 +138,7 @@ def read_idx(path: Path, ndim: int) -> NDArray[np.uint8]:
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rb") as packed:
-                return _parse_idx(path, packed, ndim)    # type: ignore[arg-type]
+                return _parse_idx(path, packed, ndim)  # type: ignore[arg-type]
         with path.open("rb") as plain:
             return _parse_idx(path, plain, ndim)
     except (OSError, EOFError, zlib.error) as error:

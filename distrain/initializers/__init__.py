@@ -6,7 +6,6 @@ An initializer fills the array it is given. Random ones draw from NumPy's global
 a state that depends on the job's seed, so that every rank starts with the same numbers.
 """
 
-
 from distrain.initializers.constant import Constant as Constant
 from distrain.initializers.constant import NaN as NaN
 from distrain.initializers.constant import One as One

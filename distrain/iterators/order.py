@@ -104,7 +104,7 @@ def indices(spans: tuple[Span, ...], orders: Mapping[int, Order | None]) -> NDAr
         spans: of a minibatch, at least one.
         orders: the order of each epoch in the spans; None stands for 0, 1, 2 …
     """
-    if len(spans) == 1:    # nearly always
+    if len(spans) == 1:  # nearly always
         epoch, start, stop = spans[0]
         order = orders[epoch]
         return np.arange(start, stop) if order is None else order[start:stop]

@@ -49,9 +49,16 @@ class PlannedIterator(Iterator):
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int, repeat: bool = True, shuffle: bool | None = None,
-        order_sampler: Callable[..., Any] | None = None, *, comm: Communicator | None = None,
-        batch: Literal["global", "per-rank"] = "global", seed: int | None = None,
+        self,
+        dataset: Any,
+        batch_size: int,
+        repeat: bool = True,
+        shuffle: bool | None = None,
+        order_sampler: Callable[..., Any] | None = None,
+        *,
+        comm: Communicator | None = None,
+        batch: Literal["global", "per-rank"] = "global",
+        seed: int | None = None,
     ) -> None:
         if batch not in ("global", "per-rank"):
             raise ArgumentError(f"batch must be 'global' or 'per-rank', not {batch!r}")
@@ -65,7 +72,7 @@ class PlannedIterator(Iterator):
         self._unit = batch
         self._scattered = bool(getattr(dataset, "is_scattered", False))
         self._comm = comm
-        self._joined: tuple[int, int, int] | None = None    # rank, size, samples of the job's minibatch
+        self._joined: tuple[int, int, int] | None = None  # rank, size, samples of the job's minibatch
         self._shuffles = type(self.order_sampler) is ShuffleOrderSampler and self.order_sampler.random_state is None
         self._seed = _seed(seed)
         self.reset()
@@ -76,7 +83,7 @@ class PlannedIterator(Iterator):
         self.is_new_epoch = False
         self.current_position = 0
         self._previous_epoch_detail = -1.0
-        self._epoch_of_given_order: int | None = None    # a file brought an order that cannot be computed
+        self._epoch_of_given_order: int | None = None  # a file brought an order that cannot be computed
         # Replaced, never changed: a failed read leaves it alone, and a copy of the iterator has its own.
         self._orders: Mapping[int, order.Order | None] = {0: self._order(0, None, 0)}
 
@@ -113,10 +120,11 @@ class PlannedIterator(Iterator):
         if not self._scattered:
             start, stop = (0, step.total) if size == 1 else share(step.total, rank, size)
             before = order.ordinal(self.epoch, self.current_position, batch_size, length)
-            mine = minibatch.Share(before, start, stop - start, step.total)
-            if size > 1:    # a rank without a sample gets the first one, which weighs nothing
+            ranks = None if self._comm is None else size
+            mine = minibatch.Share(before, start, stop - start, step.total, ranks)
+            if size > 1:  # a rank without a sample gets the first one, which weighs nothing
                 spans = order.part(spans, start, stop) if stop > start else order.part(spans, 0, 1)
-        batch = self._read(spans, orders, mine)    # may raise; the cursor then stays before this minibatch
+        batch = self._read(spans, orders, mine)  # may raise; the cursor then stays before this minibatch
         self._previous_epoch_detail = self.epoch + self.current_position / length
         self.is_new_epoch = step.epoch != self.epoch
         self.epoch, self.current_position = step.epoch, step.position
@@ -211,7 +219,7 @@ class PlannedIterator(Iterator):
         position = int(serializer("current_position", self.current_position))
         epoch = int(serializer("epoch", self.epoch))
         is_new_epoch = bool(serializer("is_new_epoch", self.is_new_epoch))
-        lenient = serializer.lenient()    # Chainer's files lack some of these
+        lenient = serializer.lenient()  # Chainer's files lack some of these
         stored = lenient("order", None)
         previous = lenient("previous_epoch_detail", None)
         seed = lenient("seed", None)
@@ -232,7 +240,7 @@ class PlannedIterator(Iterator):
             self._previous_epoch_detail = float(previous)
 
     def _restored_orders(self, epoch: int, seed: int | None, stored: Any) -> Mapping[int, order.Order | None]:
-        if epoch < 0:    # refused by the caller
+        if epoch < 0:  # refused by the caller
             return {}
         if stored is not None:
             return {epoch: self._stored_order(stored)}
@@ -270,7 +278,7 @@ def _checked_order(made: Any, length: int, source: str) -> order.Order:
         )
     if not (0 <= array.min() and array.max() < length):
         raise ArgumentError(f"{source} holds {array.min()} … {array.max()}, but the samples are 0 … {length - 1}")
-    return array.astype(np.intp)    # a copy: the sampler may reuse its own
+    return array.astype(np.intp)  # a copy: the sampler may reuse its own
 
 
 def _batch_size(value: Any) -> int:

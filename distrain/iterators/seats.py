@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-ORDER = (1 << 64) - 1    # the seat of an order sampler, which no sample has
+ORDER = (1 << 64) - 1  # the seat of an order sampler, which no sample has
 
 
 @contextmanager
@@ -39,5 +39,5 @@ def sit(seed: int, epoch: int, index: int) -> None:
 
 @lru_cache(maxsize=16)
 def _word(seed: int, epoch: int) -> int:
-    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=[0, 0, 0, 1])    # far from the order's
+    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=[0, 0, 0, 1])  # far from the order's
     return int(bits.random_raw())

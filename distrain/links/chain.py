@@ -98,8 +98,8 @@ class Chain(Link):
 class ChainList(Link):
     """A link with numbered children.
 
-        layers = distrain.ChainList(L.Linear(784, 50), L.Linear(50, 10))
-        layers[0]
+    layers = distrain.ChainList(L.Linear(784, 50), L.Linear(50, 10))
+    layers[0]
     """
 
     def __init__(self, *links: Link) -> None:
@@ -144,7 +144,7 @@ class ChainList(Link):
     def __len__(self) -> int:
         return len(self._links)
 
-    def __iter__(self) -> Iterator[Link]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._links)
 
     def children(self) -> Iterator[Link]:

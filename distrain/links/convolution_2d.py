@@ -44,7 +44,7 @@ class Convolution2D(Link):
         groups: int = 1,
     ) -> None:
         super().__init__()
-        if ksize is None:    # Chainer's short form: Convolution2D(out_channels, ksize)
+        if ksize is None:  # Chainer's short form: Convolution2D(out_channels, ksize)
             in_channels, out_channels, ksize = None, in_channels or 0, out_channels
         self.out_channels, self.ksize, self.stride, self.pad = out_channels, ksize, stride, pad
         self.dilate, self.groups = dilate, groups

@@ -45,17 +45,17 @@ class Link:
 
     name: str | None = None
     _in_scope = False
-    _sequential_class: ClassVar[Any]    # set by sequential.py, which stands on this file
+    _sequential_class: ClassVar[Any]  # set by sequential.py, which stands on this file
 
     def __init__(self) -> None:
-        self._params: dict[str, None] = {}    # names, in the order of registration
+        self._params: dict[str, None] = {}  # names, in the order of registration
         self._persistent: dict[str, None] = {}
         self._device: backend.Device = backend.CPU
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__call__" in cls.__dict__:    # a class of Chainer's old style; errors must still say where they happened
-            cls.__call__ = _with_path(cls.__dict__["__call__"])    # type: ignore[method-assign]
+        if "__call__" in cls.__dict__:  # a class of Chainer's old style; errors must still say where they happened
+            cls.__call__ = _with_path(cls.__dict__["__call__"])  # type: ignore[method-assign]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls `forward`."""
@@ -384,7 +384,6 @@ def _with_path(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _add_to_path(error: InvalidType, link: Link) -> None:
-    if link.name is not None and error.last_link is not link:    # __call__ and super().__call__ both pass here
+    if link.name is not None and error.last_link is not link:  # __call__ and super().__call__ both pass here
         error.link_path.insert(0, link.name)
         error.last_link = link
-

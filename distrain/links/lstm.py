@@ -14,7 +14,7 @@ from distrain.initializers import LeCunNormal, generate_array, get_initializer
 from distrain.links.chain import Chain
 from distrain.links.linear import Linear
 
-_FORGET = 2    # the gates lie interleaved in the order a, i, f, o
+_FORGET = 2  # the gates lie interleaved in the order a, i, f, o
 
 
 class _Gates:
@@ -122,7 +122,7 @@ class LSTM(StatelessLSTM):
                 state.to_device(device)
         return self
 
-    def forward(self, x: Variable | Array) -> Variable:    # type: ignore[override]
+    def forward(self, x: Variable | Array) -> Variable:  # type: ignore[override]
         """One step.
 
         Args:

@@ -46,11 +46,11 @@ class Sequential(ChainList):
         self._links[:] = [layer for layer in self._layers if isinstance(layer, Link)]
         self._renumber()
 
-    def append(self, layer: Layer) -> None:    # type: ignore[override]
+    def append(self, layer: Layer) -> None:
         """Appends a layer."""
         self.insert(len(self._layers), layer)
 
-    add_link = append    # type: ignore[assignment]
+    add_link = append  # type: ignore[assignment]
 
     def extend(self, layers: Iterable[Layer]) -> None:
         """Appends layers."""

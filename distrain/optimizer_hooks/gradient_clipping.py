@@ -42,7 +42,7 @@ class GradientClipping:
             if norm <= self.threshold:
                 return
             rate: Any = self.threshold / norm
-        else:    # the rate stays on the device: asking whether it is below 1 would wait for the GPU
+        else:  # the rate stays on the device: asking whether it is below 1 would wait for the GPU
             xp = pieces[0].xp
             rate = xp.minimum(1.0, self.threshold / xp.sqrt(sum(squares)))
         for piece in pieces:

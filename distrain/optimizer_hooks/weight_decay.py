@@ -14,7 +14,7 @@ class WeightDecay:
 
     name = "WeightDecay"
     call_for_each_param = True
-    elementwise = True    # many parameters as one flat array is the same as one after the other
+    elementwise = True  # many parameters as one flat array is the same as one after the other
     timing = "pre"
 
     def __init__(self, rate: float) -> None:

@@ -19,7 +19,7 @@ def exchange(comm: Communicator, weight: float, groups: list[FlatGroup], loose: 
     """
     for group in groups:
         for i, (param, (start, stop)) in enumerate(zip(group.params, group.bounds, strict=True)):
-            has_grad = param.grad is not None and weight != 0.0    # 0 * NaN would be NaN
+            has_grad = param.grad is not None and weight != 0.0  # 0 * NaN would be NaN
             group.flags[i] = param.grad is not None
             if not has_grad:
                 group.grad[start:stop] = 0
@@ -28,7 +28,7 @@ def exchange(comm: Communicator, weight: float, groups: list[FlatGroup], loose: 
         comm.allreduce(group.buffer)
         for i, param in enumerate(group.params):
             if group.flags[i] > 0:
-                param.grad = param._grad_view    # lies there already; says that there is a gradient
+                param.grad = param._grad_view  # lies there already; says that there is a gradient
     for param in loose:
         _exchange_one(comm, weight, param)
 

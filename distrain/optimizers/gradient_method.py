@@ -25,7 +25,7 @@ class GradientMethod(Optimizer):
         self._groups: list[FlatGroup] = []
         self._loose: list[Parameter] = []
         self._flat_structure = -1
-        self._complete = False    # every parameter has a size, on every rank
+        self._complete = False  # every parameter has a size, on every rank
         self._loss_scale: LossScale | None = None
         self._fp32 = False
         self._cleargrads = True
@@ -68,7 +68,9 @@ class GradientMethod(Optimizer):
         if self.comm.size == 1:
             return 1.0
         share = minibatch.current()
-        return 1.0 / self.comm.size if share is None else share.weight
+        if share is None:
+            return 1.0 / self.comm.size
+        return share.weight if share.ranks is None else share.weight * share.ranks / self.comm.size
 
     def _clear(self) -> None:
         for param in self.params():
@@ -79,7 +81,7 @@ class GradientMethod(Optimizer):
 
     def _step(self, run: Run) -> None:
         rule = run.rules[0]
-        if rule.hooks:    # then the run is this rule's parameter alone
+        if rule.hooks:  # then the run is this rule's parameter alone
             param = run.group.params[run.group.rules.index(rule)]
             rule.run_hooks("pre", param)
             run.step()
@@ -169,7 +171,7 @@ class GradientMethod(Optimizer):
             ArgumentError: parameters with another kind of rule than `ElementwiseRule` cannot.
         """
         self._fp32 = flag
-        self._complete = False    # flatten anew, with masters
+        self._complete = False  # flatten anew, with masters
         for param in self.params():
             if not isinstance(param.update_rule, ElementwiseRule):
                 raise ArgumentError(f"{type(param.update_rule).__name__} has no float32 update")

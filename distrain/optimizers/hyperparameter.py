@@ -15,7 +15,7 @@ class Hyperparameter:
     def __init__(self, parent: Hyperparameter | None = None) -> None:
         object.__setattr__(self, "_parent", parent)
 
-    def __getattr__(self, name: str) -> Any:    # reached only for what is not set here
+    def __getattr__(self, name: str) -> Any:  # reached only for what is not set here
         parent = self.__dict__.get("_parent")
         if parent is None:
             raise AttributeError(f"there is no hyperparameter {name!r}; there are {', '.join(self.get_dict())}")
@@ -23,7 +23,7 @@ class Hyperparameter:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._parent is not None:
-            getattr(self._parent, name)    # a misspelt name would be silently without effect
+            getattr(self._parent, name)  # a misspelt name would be silently without effect
         object.__setattr__(self, name, value)
 
     @property

@@ -65,7 +65,7 @@ class Optimizer:
             self._comm = comm
         self.target, self.t, self.epoch = link, 0, 0
         for param in link.params():
-            param.unbind()    # an optimizer that had it before gives it away
+            param.unbind()  # an optimizer that had it before gives it away
             param.update_rule = self.create_update_rule()
         self._agreed = set()
         if self.comm.size > 1:

@@ -52,9 +52,7 @@ class RMSprop(GradientMethod):
     eps = HyperparameterProxy("eps")
     eps_inside_sqrt = HyperparameterProxy("eps_inside_sqrt")
 
-    def __init__(
-        self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, eps_inside_sqrt: bool = False
-    ) -> None:
+    def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, eps_inside_sqrt: bool = False) -> None:
         super().__init__()
         self.hyperparam.lr = lr
         self.hyperparam.alpha = alpha

@@ -113,9 +113,7 @@ class ElementwiseRule(UpdateRule):
     n_scratch: ClassVar[int] = 1
     fp32 = False
 
-    def step(
-        self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any
-    ) -> None:
+    def step(self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any) -> None:
         """One update in place.
 
         Args:
@@ -162,7 +160,7 @@ class ElementwiseRule(UpdateRule):
         """Reads or writes `t` and the state; reading works before the parameter has a size."""
         self.t = serializer("t", self.t)
         if self.state is not None:
-            state, place = self.state, serializer.lenient()    # before the first update there is nothing to read
+            state, place = self.state, serializer.lenient()  # before the first update there is nothing to read
             for name in state:
                 state[name] = place(name, state[name])
         elif not serializer.is_writer:

@@ -40,7 +40,7 @@ class Reporter:
     def __init__(self) -> None:
         self.observation: dict[str, Any] = {}
         self._prefixes: dict[int, str] = {}
-        self._observers: dict[int, Any] = {}    # kept alive: the id of a dead object may be given to a new one
+        self._observers: dict[int, Any] = {}  # kept alive: the id of a dead object may be given to a new one
 
     def __enter__(self) -> Reporter:
         """Makes it the current reporter of this thread."""
@@ -102,7 +102,7 @@ class Reporter:
                 raise ArgumentError(self._unknown(observer, values)) from None
         observation = self.observation
         for key, value in values.items():
-            if hasattr(value, "creator") and not config.keep_graph_on_report:    # only Variables have a creator
+            if hasattr(value, "creator") and not config.keep_graph_on_report:  # only Variables have a creator
                 value = Detached(value.array)
             observation[prefix + key] = value
 

@@ -32,7 +32,7 @@ class Summary:
         self._x = 0.0
         self._x2 = 0.0
         self._n = 0.0
-        self._device: Any = None    # float64 array (2,): x and x2 of the values that live on a GPU
+        self._device: Any = None  # float64 array (2,): x and x2 of the values that live on a GPU
 
     def add(self, value: Any, weight: float = 1) -> None:
         """Adds a number.
@@ -86,7 +86,7 @@ class Summary:
             return math.nan, math.nan
         mean = x / n
         variance = x2 / n - mean * mean
-        return mean, math.sqrt(variance) if variance > 0 else variance * 0    # rounding may go below 0; NaN stays
+        return mean, math.sqrt(variance) if variance > 0 else variance * 0  # rounding may go below 0; NaN stays
 
     def serialize(self, serializer: Any) -> None:
         """Writes or reads the three sums."""
@@ -136,7 +136,7 @@ class DictSummary:
             number = float(value)
             summary = summaries.get(key) or self._of(key)
             summary.add(number, own)
-            if number - number != 0.0 and own and key not in self.first_nonfinite:    # NaN or infinite
+            if number - number != 0.0 and own and key not in self.first_nonfinite:  # NaN or infinite
                 self.first_nonfinite[key] = self._adds
 
     def _of(self, key: str) -> Summary:
@@ -179,7 +179,7 @@ class DictSummary:
             serializer("_names", json.dumps(list(self._summaries)))
         else:
             names = serializer("_names", None)
-            if names is None:    # a rehearsal, or a file without
+            if names is None:  # a rehearsal, or a file without
                 return
             self._summaries = {name: Summary() for name in json.loads(names)}
         for i, summary in enumerate(self._summaries.values()):

@@ -26,11 +26,23 @@ import numpy as np
 
 from distrain.errors import CorruptFileError
 
-DEFLATE_LIMIT = 1032    # zlib's technical notes, "Maximum Compression Factor"
+DEFLATE_LIMIT = 1032  # zlib's technical notes, "Maximum Compression Factor"
 _AGAIN = "copy the file again from where it was written, or use an older one"
 _DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, EOFError, SyntaxError, ValueError, TypeError,
-    KeyError, IndexError, OverflowError, RecursionError, NotImplementedError, RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
 )
 
 # None on disk: an empty array of this dtype. It needs no pickle, and no array of a model looks like it.
@@ -102,7 +114,7 @@ class Archive:
     def _directory(self) -> dict[str, zipfile.ZipInfo]:
         members: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
-            if not info.filename.endswith(".npy"):    # a folder, or a file that somebody added
+            if not info.filename.endswith(".npy"):  # a folder, or a file that somebody added
                 continue
             key = info.filename.removesuffix(".npy")
             if key.startswith(("/", "\\")) or ".." in key.split("/") or key in members:
@@ -161,11 +173,12 @@ class Archive:
                 header = self._header(key, stream)
                 if header.is_pickled:
                     raise self._corrupt(
-                        key, "holds pickled objects, which are never unpickled",
+                        key,
+                        "holds pickled objects, which are never unpickled",
                         "save it again as plain arrays, on a machine where you trust its origin",
                     )
                 size = header.size * header.dtype.itemsize
-                data = stream.read(size)    # with a size: a member that expands to more than it declares stays bounded
+                data = stream.read(size)  # with a size: a member that expands to more than it declares stays bounded
             if len(data) != size:
                 raise self._corrupt(key, f"ends after {len(data)} of {size} bytes")
             return _as_array(header, data)
@@ -183,9 +196,7 @@ class Archive:
         header = Header(shape, dtype, fortran)
         declared, there = header.size * dtype.itemsize, self._members[key].file_size - stream.tell()
         if dtype.itemsize == 0 or min(shape, default=0) < 0 or (declared != there and not header.is_pickled):
-            raise self._corrupt(
-                key, f"declares {dtype} of shape {shape}, {declared} bytes, but holds {there}"
-            )
+            raise self._corrupt(key, f"declares {dtype} of shape {shape}, {declared} bytes, but holds {there}")
         return header
 
     def _corrupt(self, key: str, what: str, todo: str = _AGAIN) -> CorruptFileError:
@@ -226,7 +237,7 @@ class ArrayMapping:
 
 def _as_array(header: Header, data: bytes) -> np.ndarray:
     if not data:
-        return np.zeros(header.shape, header.dtype)    # frombuffer refuses an empty buffer
+        return np.zeros(header.shape, header.dtype)  # frombuffer refuses an empty buffer
     array = np.frombuffer(data, header.dtype)
     return array.reshape(header.shape, order="F" if header.fortran else "C")
 

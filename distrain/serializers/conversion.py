@@ -10,7 +10,7 @@ from distrain import backend
 from distrain.errors import SerializationError
 from distrain.serializers.archive import Header
 
-_ORDER = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}    # a number goes into the same kind or a wider one
+_ORDER = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}  # a number goes into the same kind or a wider one
 
 
 def unfit(header: Header, value: Any) -> str | None:
@@ -23,7 +23,7 @@ def unfit(header: Header, value: Any) -> str | None:
     Raises:
         SerializationError: values of that type cannot be read at all.
     """
-    if value is None or header.is_pickled:    # reading tells what is wrong with pickled arrays
+    if value is None or header.is_pickled:  # reading tells what is wrong with pickled arrays
         return None
     if _is_array(value):
         if header.shape != value.shape:

@@ -56,7 +56,7 @@ class DictionarySerializer(Serializer):
         key = self.path + key.lstrip("/")
         try:
             array = np.empty(0, NONE_DTYPE) if value is None else np.asarray(backend.to_cpu(value))
-        except ValueError:    # a ragged list
+        except ValueError:  # a ragged list
             array = np.empty(0, object)
         if array.dtype.hasobject:
             raise SerializationError(
@@ -95,9 +95,9 @@ class NpzDeserializer(Deserializer):
             self.ignore_names: list[Ignore] = []
         else:
             self.ignore_names = list(ignore_names) if isinstance(ignore_names, (list, tuple)) else [ignore_names]
-        self._problems: Problems | None = None    # of the load in progress
+        self._problems: Problems | None = None  # of the load in progress
         self._rehearsing = False
-        self._arrays: dict[str, np.ndarray] = {}    # read in the rehearsal, used up in the second step
+        self._arrays: dict[str, np.ndarray] = {}  # read in the rehearsal, used up in the second step
 
     def __getitem__(self, key: str) -> Self:
         return self._at(f"{self.path}{key.strip('/')}/", self.strict)
@@ -138,7 +138,7 @@ class NpzDeserializer(Deserializer):
             obj.serialize(reader)
         except (SerializationError, OSError):
             raise
-        except Exception:    # noqa: S110  an object that cannot do without the real values; the second step is judge of it
+        except Exception:  # noqa: S110  an object that cannot do without the real values; the second step is judge of it
             pass
 
     def __call__(self, key: str, value: Any) -> Any:
@@ -160,7 +160,7 @@ class NpzDeserializer(Deserializer):
             (problems.missing if self.strict else problems.tolerated).append(key)
             return value if self._rehearsing or not self.strict else self._fail(problems)
         header = self.npz.header(key)
-        if header.is_pickled and header.shape == ():    # Chainer's None, or nothing that can be known safely
+        if header.is_pickled and header.shape == ():  # Chainer's None, or nothing that can be known safely
             problems.unreadable.append(key)
             return value
         if not header.is_none and (reason := unfit(header, value)):
@@ -209,7 +209,7 @@ def save_npz(file: str | os.PathLike[str] | IO[bytes], obj: Serializable, compre
         with atomic_write(file) as stream:
             _write(stream, serializer.target, compression)
     except OSError as error:
-        error.filename = error.filename or os.fspath(file)    # a full disk does not say which file it was
+        error.filename = error.filename or os.fspath(file)  # a full disk does not say which file it was
         raise
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from distrain.errors import MismatchError
 from distrain.serializers.archive import Source
 
-SHOWN = 20    # keys of one kind in a message
+SHOWN = 20  # keys of one kind in a message
 
 
 @dataclass
@@ -52,8 +52,10 @@ class Problems:
         if elsewhere is not None:
             lines.append(f"The file has all of the missing keys below {elsewhere!r}: pass path={elsewhere!r}.")
         else:
-            lines.append("Load the file that was saved from such an object"
-                         + ("." if self.unfit else "; strict=False leaves what is missing as it is."))
+            lines.append(
+                "Load the file that was saved from such an object"
+                + ("." if self.unfit else "; strict=False leaves what is missing as it is.")
+            )
         raise MismatchError("\n".join(lines))
 
     def warn(self, name: str) -> None:
@@ -67,7 +69,7 @@ class Problems:
 
 
 def _unique(keys: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(keys))    # the rehearsal and the second step find the same
+    return list(dict.fromkeys(keys))  # the rehearsal and the second step find the same
 
 
 def _listing(title: str, items: list[str]) -> list[str]:

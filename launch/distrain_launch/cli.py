@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,9 +53,18 @@ def _run(options: argparse.Namespace) -> int:
     _check(options)
     program = [sys.executable, options.script, *options.args]
     if options.ranks == 1:
-        return run.replace(Command(program, {} if options.seed is None else {"DISTRAIN_SEED": str(options.seed)}))
+        return run.replace(Command(program, _variables(options)))
     starter = mpiexec.find(options.mpiexec)
-    return run.supervise(mpiexec.command(starter, options.ranks, program, Machine.here(), options.seed))
+    return run.supervise(mpiexec.command(starter, options.ranks, program, Machine.here(), _variables(options)))
+
+
+def _variables(options: argparse.Namespace) -> dict[str, str]:
+    """What the ranks are told through their environment."""
+    variables = {} if options.seed is None else {"DISTRAIN_SEED": str(options.seed)}
+    if options.ranks > 1 and sys.stdout.isatty():  # the ranks see a pipe, but what they print ends on this terminal
+        size = shutil.get_terminal_size()
+        variables["DISTRAIN_TERMINAL"] = f"{size.columns}x{size.lines}"
+    return variables
 
 
 def _check(options: argparse.Namespace) -> None:

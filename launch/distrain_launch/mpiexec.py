@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +103,9 @@ def implementation(version: str, path: str) -> str:
     )
 
 
-def command(mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machine, seed: int | None = None) -> Command:
+def command(
+    mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machine, variables: Mapping[str, str] | None = None
+) -> Command:
     """The command that starts the ranks of a job on this machine.
 
     Args:
@@ -111,10 +113,10 @@ def command(mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machi
         ranks: how many.
         program: command line of each rank.
         machine: cores and user of this machine.
-        seed: the job's seed; None leaves the choice to the script.
+        variables: what the ranks find in their environment.
     """
     options = ["-n", str(ranks)]
-    variables = {} if seed is None else {"DISTRAIN_SEED": str(seed)}
+    variables = dict(variables or {})
     if mpiexec.implementation == "openmpi":
         # Bound to one core each, ranks could not use the threads that distrain gives them.
         options += ["--bind-to", "none"]

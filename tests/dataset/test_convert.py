@@ -31,8 +31,15 @@ class TestKinds:
 
     @pytest.mark.parametrize(
         ("values", "dtype"),
-        [([1, 2], np.int64), ([1.5, 2], np.float64), ([True, False], np.bool_), ([[1, 2], [3, 4]], np.int64),
-         (["a", "bcd"], "<U3"), ([np.str_("a"), np.str_("bcd")], "<U3"), ([np.float16(1), np.float16(2)], np.float16)],
+        [
+            ([1, 2], np.int64),
+            ([1.5, 2], np.float64),
+            ([True, False], np.bool_),
+            ([[1, 2], [3, 4]], np.int64),
+            (["a", "bcd"], "<U3"),
+            ([np.str_("a"), np.str_("bcd")], "<U3"),
+            ([np.float16(1), np.float16(2)], np.float16),
+        ],
     )
     def test_values(self, values, dtype):
         assert_equal(concat_examples(values), values, dtype)

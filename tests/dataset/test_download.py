@@ -119,7 +119,7 @@ class TestDownload:
         with pytest.raises(DownloadError, match=f"(?s){SHA256}.*expected {'0' * 64}"):
             cached_download(f"{server.url}/good", sha256="0" * 64)
         assert kept(root) == []
-        cached_download(f"{server.url}/good", sha256=SHA256.upper())    # and the next try works
+        cached_download(f"{server.url}/good", sha256=SHA256.upper())  # and the next try works
 
     def test_missing(self, server, root):
         with pytest.raises(DownloadError, match="HTTP 404") as info:
@@ -130,7 +130,7 @@ class TestDownload:
     def test_no_network_names_the_way_out(self, root):
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             url = f"http://127.0.0.1:{server.server_port}/x.gz"
-        with pytest.raises(DownloadError) as info:    # the port is closed again
+        with pytest.raises(DownloadError) as info:  # the port is closed again
             fetch(url, root / "set" / "x.gz")
         for word in (url, str(root / "set" / "x.gz"), "get_digits", "DISTRAIN_MIRROR"):
             assert word in str(info.value)
@@ -180,7 +180,9 @@ class TestProgress:
         program = f"from distrain.dataset import cached_download; cached_download({server.url + '/good'!r})"
         master, slave = os.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", program], stderr=slave, stdout=slave,
+            [sys.executable, "-c", program],
+            stderr=slave,
+            stdout=slave,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"},
         )
         os.close(slave)
@@ -188,7 +190,7 @@ class TestProgress:
         try:
             while chunk := os.read(master, 65536):
                 shown += chunk
-        except OSError:    # the other end is closed
+        except OSError:  # the other end is closed
             pass
         os.close(master)
         assert process.wait(60) == 0

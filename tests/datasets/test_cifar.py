@@ -25,7 +25,7 @@ def archive(path, members):
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("DISTRAIN_MIRROR", "http://127.0.0.1:9")    # the discard port: nothing answers
+    monkeypatch.setenv("DISTRAIN_MIRROR", "http://127.0.0.1:9")  # the discard port: nothing answers
     set_dataset_root(tmp_path)
     yield tmp_path
     set_dataset_root(None)

@@ -128,16 +128,12 @@ class TestErrors:
 
 
 class TestRanks:
-    @given(
-        st.integers(1, 40), st.integers(1, 25), st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 3)
-    )
+    @given(st.integers(1, 40), st.integers(1, 25), st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 3))
     def test_the_union_is_the_batch_of_one_process(self, length, batch_size, size, repeat, shuffle, seed):
         def iterator(rank, size):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made = SerialIterator(
-                    np.arange(length), batch_size, repeat, shuffle, comm=Rank(rank, size), seed=seed
-                )
+                made = SerialIterator(np.arange(length), batch_size, repeat, shuffle, comm=Rank(rank, size), seed=seed)
                 assert made.global_batch_size == batch_size
             return made
 
@@ -169,7 +165,7 @@ class TestRanks:
         assert list(iterator.next()) == [3]
         last = iterator.next()
         assert list(last) == [4]
-        assert last.share == minibatch.Share(1, 1, 0, 1)
+        assert last.share == minibatch.Share(1, 1, 0, 1, 3)
         assert last.share.weight == 0
 
     def test_per_rank(self):
@@ -202,9 +198,9 @@ class TestAnnouncement:
     def test_of_each_batch_and_the_end(self):
         iterator = SerialIterator(np.arange(5), 3, repeat=False, comm=Rank(1, 2))
         assert iterator.next().share is minibatch.current()
-        assert minibatch.current() == minibatch.Share(0, 2, 1, 3)
+        assert minibatch.current() == minibatch.Share(0, 2, 1, 3, 2)
         iterator.next()
-        assert minibatch.current() == minibatch.Share(1, 1, 1, 2)
+        assert minibatch.current() == minibatch.Share(1, 1, 1, 2, 2)
         with pytest.raises(StopIteration):
             iterator.next()
         assert minibatch.current() is None
@@ -282,7 +278,7 @@ class TestState:
         before = taken(whole, stop_at)
         file = saved(whole)
         rest = taken(whole, 8)
-        assert taken(SerialIterator(np.arange(10), 5, seed=8, **options), stop_at + 8) == before + rest    # unaffected
+        assert taken(SerialIterator(np.arange(10), 5, seed=8, **options), stop_at + 8) == before + rest  # unaffected
         ranks = [SerialIterator(np.arange(10), 5, seed=99, comm=Rank(rank, size), **options) for rank in range(size)]
         for iterator in ranks:
             file.seek(0)
@@ -319,8 +315,14 @@ class TestState:
         writer = DictionarySerializer()
         SerialIterator(np.arange(10), 3, seed=8, comm=Rank(0, 2), batch="per-rank").serialize(writer)
         assert {key: value.tolist() for key, value in writer.target.items()} == {
-            "current_position": 0, "epoch": 0, "is_new_epoch": False, "order": [], "previous_epoch_detail": -1.0,
-            "seed": 8, "dataset_length": 10, "batch_size": 6,
+            "current_position": 0,
+            "epoch": 0,
+            "is_new_epoch": False,
+            "order": [],
+            "previous_epoch_detail": -1.0,
+            "seed": 8,
+            "dataset_length": 10,
+            "batch_size": 6,
         }
 
     @pytest.mark.parametrize(
@@ -362,7 +364,7 @@ class TestChainersFile:
         iterator = self.load(SerialIterator(np.arange(10), 4, seed=5), order=self.ORDER)
         assert taken(iterator, 1) == [[1, 0, 2, 4]]
         again = SerialIterator(np.arange(10), 4, seed=6)
-        load_npz(saved(iterator), again)    # our file keeps that order
+        load_npz(saved(iterator), again)  # our file keeps that order
         later = [int(i) for i in order.permutation(5, 2, 10)]
         assert taken(iterator, 3) == taken(again, 3) == [[6, 8, *later[:2]], later[2:6], later[6:]]
         assert saved_order(iterator) is None

@@ -76,7 +76,7 @@ class TestByColumn:
         held = [iterator.next() for _ in range(10)]
         expected = [(x.copy(), t.copy()) for x, t in map(concat_examples, held)]
         for _ in range(20):
-            concat_examples(iterator.next())[0][:] = -1    # neither a batch nor the dataset is behind these
+            concat_examples(iterator.next())[0][:] = -1  # neither a batch nor the dataset is behind these
         for batch, (x, t) in zip(held, expected, strict=True):
             np.testing.assert_array_equal(concat_examples(batch)[0], x)
             np.testing.assert_array_equal(concat_examples(batch)[1], t)

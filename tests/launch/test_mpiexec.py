@@ -61,7 +61,13 @@ def test_an_unknown_make_is_refused() -> None:
 def test_command(
     make: str, count: int, machine: Machine, seed: int | None, options: list[str], variables: dict[str, str]
 ) -> None:
-    made = command(Mpiexec("/x/mpiexec", make), count, ["python", "a b.py", "-n"], machine, seed)
+    made = command(
+        Mpiexec("/x/mpiexec", make),
+        count,
+        ["python", "a b.py", "-n"],
+        machine,
+        {} if seed is None else {"DISTRAIN_SEED": str(seed)},
+    )
     assert made == Command(["/x/mpiexec", *options, "python", "a b.py", "-n"], variables)
 
 

@@ -33,7 +33,7 @@ def test_nothing_added_is_nan():
     assert all(map(math.isnan, Summary().make_statistics()))
 
 
-@pytest.mark.parametrize("value", [0.1, 0.637])    # eight times 0.637: rounding makes the variance negative
+@pytest.mark.parametrize("value", [0.1, 0.637])  # eight times 0.637: rounding makes the variance negative
 def test_equal_values_have_no_deviation(value):
     summary = Summary()
     for _ in range(8):

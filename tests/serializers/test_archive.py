@@ -83,7 +83,7 @@ def test_flipped_bits_are_found_or_harmless(tmp_path, compression):
         weights = Weights(9)
         try:
             load_npz(io.BytesIO(damaged), weights)
-        except (CorruptFileError, MismatchError):    # a name in the directory may have changed: a missing key
+        except (CorruptFileError, MismatchError):  # a name in the directory may have changed: a missing key
             refused += 1
             assert (weights.W == 9).all()
             assert weights.title == ""
@@ -147,7 +147,7 @@ def test_a_name_that_is_there_twice(tmp_path):
         ("<U4000000000", (), b"ab"),
         (("<f4", (10**5, 10**5)), (1,), b"\0" * 4),
         ("<f4", "abc", b""),
-        ("<U0", (10**9,), b""),    # NumPy makes it U1
+        ("<U0", (10**9,), b""),  # NumPy makes it U1
         ([], (10**9,), b""),
         ("nonsense", (1,), b"\0"),
         ("<f4", (1.5,), b"\0" * 4),

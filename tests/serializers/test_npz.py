@@ -161,7 +161,7 @@ def test_the_layout_on_disk_is_plain_numpy(tmp_path):
 
 def test_the_bytes_depend_on_the_state_alone(tmp_path):
     save_npz(tmp_path / "a", mlp(1))
-    time.sleep(2.1)    # zip counts time in steps of two seconds
+    time.sleep(2.1)  # zip counts time in steps of two seconds
     save_npz(tmp_path / "b", mlp(1))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -276,7 +276,7 @@ def test_another_models_file_is_refused_with_everything_listed_and_changes_nothi
     assert "predictor/l2/W (shape (50, 50) in the file, (50, 40) in the object)" in message
     assert "surplus in the file: 2\n    predictor/l3/b\n    predictor/l3/W\n" in message
     assert all((np.asarray(array) == 9).all() for array in arrays_of(model).values())
-    with pytest.raises(KeyError):    # Chainer's users catch this
+    with pytest.raises(KeyError):  # Chainer's users catch this
         load_npz(REFERENCE / "mlp_adam.init.npz", model)
 
 
@@ -400,7 +400,7 @@ def test_a_killed_save_leaves_the_older_file_whole(tmp_path):
                 while not any(t.stat().st_size > 10**6 for t in tmp_path.glob(".snapshot.*")):
                     assert time.monotonic() < deadline
             except FileNotFoundError:
-                pass    # it was renamed while we looked; the kill comes a little later then
+                pass  # it was renamed while we looked; the kill comes a little later then
             finally:
                 child.send_signal(signal.SIGKILL)
             after = [before, *map(int, child.stdout)][-1]
@@ -408,7 +408,7 @@ def test_a_killed_save_leaves_the_older_file_whole(tmp_path):
         load_npz(path, weights)
         generations = {float(a) for array in weights.arrays.values() for a in (array.min(), array.max())}
         assert len(generations) == 1
-        assert generations <= {after, after + 1}    # the last one may be in place and not yet printed
+        assert generations <= {after, after + 1}  # the last one may be in place and not yet printed
 
 
 def test_a_full_disk_leaves_the_older_file_and_nothing_else(tmp_path):
@@ -416,7 +416,7 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(tmp_path):
     save_npz(path, mlp(1))
     big = Layer({"x": np.random.default_rng(0).random(100_000)})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))    # stands for a full disk: write() fails half-way
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # stands for a full disk: write() fails half-way
     try:
         for compression in (True, False):
             with pytest.raises(OSError, match="snapshot"):

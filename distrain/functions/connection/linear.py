@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -67,6 +68,8 @@ class Linear(Primitive):
         dtype: Any = self.inputs[2].dtype
         if dtype.char == "e":  # float16 would lose the small addends
             return gy.sum(axis=0, dtype=np.float32).astype(dtype)
+        if isinstance(gy, np.ndarray) and gy.dtype == dtype:  # BLAS adds rows up several times faster than NumPy
+            return np.dot(_ones(len(gy), dtype), gy, self.grad_buffer(2))
         return gy.sum(axis=0, dtype=dtype, out=self.grad_buffer(2))
 
     def _graph(self, targets: tuple[int, ...], gy: Variable, x: Variable, W: Variable, shape: Any) -> Sequence[Any]:
@@ -85,6 +88,13 @@ class Linear(Primitive):
 
     def _rows(self, x: Any, size: int) -> Any:
         return x.reshape((math.prod(x.shape[: self.n_batch_axes]), size))
+
+
+@functools.lru_cache(maxsize=4)
+def _ones(n: int, dtype: Any) -> Array:
+    ones = np.ones(n, dtype)
+    ones.setflags(write=False)
+    return ones
 
 
 def linear(x: Any, W: Any, b: Any = None, n_batch_axes: int = 1) -> Variable:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_SIZE = "DISTRAIN_TERMINAL"  # "80x24": `distrain run` says that standard output, a pipe here, ends on a terminal
+
+
 def stream(out: IO[str] | None) -> IO[str]:
     """The stream itself, standard output for None; never the stand-in that a progress bar puts in its place."""
     out = out or sys.stdout
@@ -20,7 +23,8 @@ def stream(out: IO[str] | None) -> IO[str]:
 
 def is_terminal(out: IO[str]) -> bool:
     """Whether a stream is a terminal that understands control characters."""
-    return out.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    reaches_one = out.isatty() or (_SIZE in os.environ and out is sys.__stdout__)
+    return reaches_one and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 @functools.lru_cache(maxsize=4)
@@ -28,4 +32,7 @@ def console(out: IO[str]) -> Console:
     """The one console of a terminal: what is printed through it appears above a progress bar that is shown there."""
     from rich.console import Console
 
-    return Console(file=out)
+    if out.isatty():
+        return Console(file=out)
+    columns, lines = map(int, os.environ[_SIZE].split("x"))
+    return Console(file=out, force_terminal=True, width=columns, height=lines)
