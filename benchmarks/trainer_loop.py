@@ -28,8 +28,12 @@ MEMORY_LIMIT = 60 * 2**20  # bytes over the bare loop
 
 
 def random_images() -> tuple[np.ndarray, np.ndarray]:
+    """Random images whose labels can be learned; with labels at random all units die, and nothing is left to time."""
     rng = np.random.default_rng(0)
-    return rng.random((60_000, 784), np.float32), rng.integers(0, 10, 60_000).astype(np.int32)
+    x = rng.random((60_000, 784), np.float32)
+    W = rng.standard_normal((784, 10), np.float32)
+    t = (x @ W - W.sum(axis=0) / 2).argmax(axis=1)
+    return x, t.astype(np.int32)
 
 
 def run_numpy(units: int, turn: int, next_turn: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ Gradients = dict["VariableNode", Any]
 """Gradients by place in the graph: arrays in the plain pass, Variables with double backprop."""
 
 
-def backward(root: Variable, retain_grad: bool, double: bool, scale: float) -> None:
+def backward(root: Variable, retain_grad: bool, double: bool, scale: float, release: bool) -> None:
     """See `Variable.backward`."""
     if root.creator is None:
         return
@@ -41,9 +41,9 @@ def backward(root: Variable, retain_grad: bool, double: bool, scale: float) -> N
         if start is not None and scale != 1.0:
             start = start * scale
         with using_config("enable_backprop", True):
-            visit({root.node: start}, double=True, retain_grad=retain_grad, within=None)
+            visit({root.node: start}, double=True, retain_grad=retain_grad)
     else:
-        visit({root.node: start}, double=False, retain_grad=retain_grad, within=None)
+        visit({root.node: start}, double=False, retain_grad=retain_grad, release=release)
 
 
 def visit(
@@ -51,8 +51,9 @@ def visit(
     *,
     double: bool,
     retain_grad: bool,
-    within: set[VariableNode] | None,
+    within: set[VariableNode] | None = None,
     wanted: set[VariableNode] | None = None,
+    release: bool = False,
 ) -> Gradients:
     """Carries gradients from the outputs to the leaves.
 
@@ -62,6 +63,7 @@ def visit(
         retain_grad: keep the gradients of intermediate variables in their `grad`.
         within: visit only these nodes; None visits all that require gradients and adds to the leaves' `grad`.
         wanted: nodes whose gradients are returned.
+        release: take functions apart when they have been visited.
     """
     heap: list[tuple[int, int, FunctionNode]] = []
     seen: set[FunctionNode] = set()
@@ -109,6 +111,8 @@ def visit(
                 leaf.grad_var = gx if leaf.grad_var is None else leaf.grad_var + gx
             else:
                 leaf.receive_grad(gx)
+        if release:
+            function.unchain()
     if wanted is not None:
         found.update({node: g for node, g in grads.items() if node in wanted})
     return found

@@ -106,22 +106,22 @@ class FunctionNode:
     def _record(self, data: tuple[Array, ...], outputs: tuple[Array, ...]) -> tuple[Variable, ...]:
         if self._keep_inputs:
             self._input_data = _only(self._keep_inputs, data)
-        variables = []
-        refs = []
-        arrays = []
         depth = self.depth + 1
-        for y in outputs:
-            variable = Variable(y)
+        if len(outputs) == 1:    # nearly all functions; saves half a microsecond
+            variable = Variable(outputs[0])
             node = variable._node
-            node.creator = self
-            node.depth = depth
-            variables.append(variable)
-            refs.append(weakref.ref(node))
-            arrays.append(variable._array)
-        self.outputs = tuple(refs)
+            node.creator, node.depth = self, depth
+            self.outputs = (weakref.ref(node),)
+            if self._keep_outputs:
+                self._output_data = (variable._array,)
+            return (variable,)
+        variables = tuple([Variable(y) for y in outputs])
+        for variable in variables:
+            variable._node.creator, variable._node.depth = self, depth
+        self.outputs = tuple([weakref.ref(variable._node) for variable in variables])
         if self._keep_outputs:
-            self._output_data = _only(self._keep_outputs, arrays)
-        return tuple(variables)
+            self._output_data = _only(self._keep_outputs, [variable._array for variable in variables])
+        return variables
 
     def _as_array(self, x: Any) -> Array:
         if isinstance(x, np.generic):

@@ -248,6 +248,7 @@ class Variable:
         loss_scale: float | None = None,
         *,
         scale: float = 1.0,
+        release_graph: bool = False,
     ) -> None:
         """Computes the gradient of this variable with respect to every leaf and adds it to the leaf's `grad`.
 
@@ -256,11 +257,13 @@ class Variable:
             enable_double_backprop: record the graph of the gradients (`grad_var`), to differentiate them again.
             loss_scale: factor on the initial gradient that the optimizer divides away again (float16 training).
             scale: factor on the initial gradient that stays, such as this rank's part of the minibatch.
+            release_graph: take the graph apart on the way, which frees its arrays as soon as they have been used. It
+                cannot be gone through again then.
 
         Raises:
             BackpropError: the variable is not a scalar and has no gradient to start from.
         """
-        backprop.backward(self, retain_grad, enable_double_backprop, scale * (loss_scale or 1.0))
+        backprop.backward(self, retain_grad, enable_double_backprop, scale * (loss_scale or 1.0), release_graph)
 
     def unchain(self) -> None:
         """Cuts this variable off from the function that made it."""

@@ -33,9 +33,12 @@ class Chain(Link):
             self.add_link(name, link)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._in_scope and isinstance(value, Link):
-            self._register_link(name, value)
-        super().__setattr__(name, value)
+        if self._in_scope:
+            if isinstance(value, Link):
+                self._register_link(name, value)
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
 
     def _register_link(self, name: str, link: Link) -> None:
         self._require_init()

@@ -39,6 +39,8 @@ class GradientClipping:
             return
         if all(piece.xp is np for piece in pieces):
             norm = float(np.sqrt(sum(squares)))
+            if not np.isfinite(norm):  # squares of large float32 numbers overflow where their sum in float64 does not
+                norm = float(np.sqrt(sum(np.square(piece.grad, dtype=np.float64).sum() for piece in pieces)))
             if norm <= self.threshold:
                 return
             rate: Any = self.threshold / norm

@@ -7,7 +7,7 @@ from typing import Any
 from distrain.backend import Array
 from distrain.optimizers.gradient_method import GradientMethod
 from distrain.optimizers.hyperparameter import HyperparameterProxy
-from distrain.optimizers.update_rule import ElementwiseRule
+from distrain.optimizers.update_rule import ElementwiseRule, representable_eps
 
 
 class AdaGradRule(ElementwiseRule):
@@ -22,7 +22,7 @@ class AdaGradRule(ElementwiseRule):
         xp.multiply(g, g, out=a)
         h += a
         xp.sqrt(h, out=a)
-        a += p.eps
+        a += representable_eps(p.eps, a.dtype)
         xp.divide(g, a, out=a)
         a *= p.lr
         w -= a

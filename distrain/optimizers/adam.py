@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from distrain.backend import Array
 from distrain.optimizers.gradient_method import GradientMethod
 from distrain.optimizers.hyperparameter import Hyperparameter, HyperparameterProxy
-from distrain.optimizers.update_rule import ElementwiseRule
+from distrain.optimizers.update_rule import ElementwiseRule, representable_eps
 
 
 class AdamRule(ElementwiseRule):
@@ -38,7 +38,7 @@ class AdamRule(ElementwiseRule):
         # w <- w - eta (alpha_t m / (√v + eps) + rate w)
         alpha_t = p.alpha * math.sqrt(1 - beta2**t) / (1 - beta1**t)
         xp.sqrt(v, out=a)
-        a += p.eps
+        a += representable_eps(p.eps, a.dtype)
         xp.divide(m, a, out=a)
         a *= p.eta * alpha_t
         if p.weight_decay_rate:

@@ -13,11 +13,14 @@ from distrain.comm import Communicator
 from distrain.errors import WorldError
 from distrain.links import Link
 
-Description = dict[str, tuple[tuple[int, ...], str] | None]
-"""Shape and dtype of each parameter by path; None for one that has no size yet."""
+Agreed = dict[str, Any]
+"""What was agreed on: parameters by path, and None for persistent values."""
+
+Description = dict[str, tuple[tuple[int, ...], str, bool] | None]
+"""Shape, dtype and whether it was agreed on, of each parameter by path; None for one that has no size yet."""
 
 
-def agree(link: Link, comm: Communicator, before: set[str]) -> set[str]:
+def agree(link: Link, comm: Communicator, before: Agreed) -> Agreed:
     """Gives every rank rank 0's parameters and persistent values. A collective call.
 
     A parameter that has a size on some ranks only gets it on all. What was agreed on before is not sent again.
@@ -25,34 +28,56 @@ def agree(link: Link, comm: Communicator, before: set[str]) -> set[str]:
     Args:
         link: the model.
         comm: the ranks.
-        before: the paths that an earlier call returned; empty at first.
+        before: what an earlier call returned; empty at first.
 
     Returns:
-        The paths of all parameters and persistent values agreed on so far, the same on every rank.
+        Everything agreed on so far.
 
     Raises:
         WorldError: the ranks have different models or different seeds; on every rank alike.
     """
     params = dict(link.namedparams())
     mine: Description = {
-        path: (tuple(p.shape), str(p.dtype)) if p.is_initialized else None for path, p in params.items()
+        path: (tuple(p.shape), str(p.dtype), before.get(path) is p) if p.is_initialized else None
+        for path, p in params.items()
     }
     everybody = comm.allgather_obj((rng.seed(), mine))
     _require_same_seed([seed for seed, _ in everybody])
     sizes = _merge([description for _, description in everybody])
-    agreed = set(before)
+    agreed = {path: before.get(path) for path in before}
     for path, size in sizes.items():
-        if size is None or path in before:
+        if size is None or all([description[path] and description[path][2] for _, description in everybody]):
             continue
         if not params[path].is_initialized:
             params[path].initialize(size[0])
         _broadcast_param(path, params[path], comm)
-        agreed.add(path)
-    for path, value in link.namedpersistents():
-        if path not in before and isinstance(value, np.ndarray | np.generic) or backend.is_gpu_array(value):
-            comm.bcast(value)
-            agreed.add(path)
+        agreed[path] = params[path]
+    fresh = {
+        path: backend.to_cpu(value) if _is_array(value) else value
+        for path, value in link.namedpersistents()
+        if path not in before and value is not None
+    }
+    for path, value in comm.bcast_obj(fresh).items():
+        agreed[path] = None
+        if comm.rank != 0:
+            _set_persistent(link, path, value)
     return agreed
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or backend.is_gpu_array(value)
+
+
+def _set_persistent(root: Link, path: str, value: Any) -> None:
+    prefix, _, name = path.rpartition("/")
+    link = dict(root.namedlinks()).get(prefix or "/")
+    if link is None or name not in link.__dict__:
+        raise WorldError(f"only rank 0 has the persistent value {path}. Build the same model on every rank.")
+    mine = link.__dict__[name]
+    if _is_array(mine) and _is_array(value) and mine.shape == value.shape:
+        backend.copyto(mine, value)
+    else:
+        object.__setattr__(link, name, link.device.send(value))
 
 
 def _require_same_seed(seeds: list[int]) -> None:
@@ -76,7 +101,7 @@ def _merge(descriptions: list[Description]) -> Description:
         for path, size in description.items():
             if merged[path] is None:
                 merged[path] = size
-            elif size is not None and size != merged[path]:
+            elif size is not None and size[:2] != merged[path][:2]:
                 raise WorldError(
                     f"parameter {path} has {_words(size)} on rank {rank}, but {_words(merged[path])} on another rank. "
                     "Build the same model on every rank."
@@ -90,7 +115,7 @@ def _words(size: Any) -> str:
 
 def _broadcast_param(path: str, param: Parameter, comm: Communicator) -> None:
     before = param.array.copy() if param.grad is not None else None
-    array = param.xp.ascontiguousarray(param.array)
+    array = param.array.copy()
     comm.bcast(array)
     param.array = array
     if before is not None and not bool(param.xp.array_equal(before, array, equal_nan=True)):

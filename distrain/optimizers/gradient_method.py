@@ -8,6 +8,7 @@ import numpy as np
 
 from distrain import minibatch
 from distrain.autograd import Parameter
+from distrain.config import config
 from distrain.errors import ArgumentError
 from distrain.optimizers.agreement import agree
 from distrain.optimizers.exchange import exchange
@@ -24,8 +25,10 @@ class GradientMethod(Optimizer):
         super().__init__()
         self._groups: list[FlatGroup] = []
         self._loose: list[Parameter] = []
-        self._flat_structure = -1
-        self._complete = False  # every parameter has a size, on every rank
+        self._flat_params: list[Parameter] = []  # those that were moved, by identity of the list
+        self._agreed_params: list[Parameter] = []
+        self._complete = False  # every parameter lies where it should
+        self._all_sized = False  # every parameter has a size, on every rank
         self._loss_scale: LossScale | None = None
         self._fp32 = False
         self._cleargrads = True
@@ -38,7 +41,8 @@ class GradientMethod(Optimizer):
 
         Args:
             lossfun: computes the loss from `args` and `kwargs`; its gradient replaces the gradients that are there.
-                None: the gradients are there already, computed by `loss.backward()`.
+                None: the gradients are there already, computed by `loss.backward()`. The graph of the loss is taken
+                apart, so that a recurrent state which the model keeps does not reach back beyond this step.
         """
         weight = self._weight()
         if lossfun is not None:
@@ -46,7 +50,7 @@ class GradientMethod(Optimizer):
             self._clear()
             if weight:
                 scale = self._loss_scale.value if self._loss_scale is not None else None
-                loss.backward(loss_scale=scale, scale=weight)
+                loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
             del loss
         for param in self.params():
             param.settle_grad()
@@ -92,25 +96,25 @@ class GradientMethod(Optimizer):
     # Flat parameters
 
     def _is_flat(self) -> bool:
-        return (
-            self._complete and self._flat_structure == self._structure and all([g.is_current() for g in self._groups])
-        )
+        return self._complete and self._flat_params is self.params() and all([g.is_current() for g in self._groups])
 
     def _flatten(self) -> None:
         target = self.require_target()
-        if self.comm.size > 1:
-            self._agreed = agree(target, self.comm, self._agreed)
         params = self.params()
-        if self._fp32:
-            for param in params:
-                _use_fp32(param)
+        if self.comm.size > 1 and (self._agreed_params is not params or not self._all_sized):
+            # Only what all ranks see alike may lead here: one rank may move its model to another device and back.
+            self._agreed = agree(target, self.comm, self._agreed)
+            self._agreed_params = params
+        self._all_sized = all([param.is_initialized for param in params])
+        for param in params:
+            _use_fp32(param, self._fp32)
         mine = {id(param) for group in self._groups for param in group.params if group.is_current()}
         for param in params:
             if id(param) in mine:
                 param.unbind()
         self._groups, self._loose = group_params([param for param in params if param.is_initialized])
-        self._complete = all([param.is_initialized for param in params])
-        self._flat_structure = self._structure
+        self._complete = self._all_sized
+        self._flat_params = params
 
     def gradient_runs(self) -> list[Run | Parameter]:
         """Everything that this step updates, in pieces with `array` and `grad`: for hooks over all parameters."""
@@ -172,8 +176,8 @@ class GradientMethod(Optimizer):
         """
         self._fp32 = flag
         self._complete = False  # flatten anew, with masters
-        for param in self.params():
-            if not isinstance(param.update_rule, ElementwiseRule):
+        for param in self.params() if self.target is not None else ():
+            if flag and not isinstance(param.update_rule, ElementwiseRule):
                 raise ArgumentError(f"{type(param.update_rule).__name__} has no float32 update")
 
     def _unscale(self) -> bool:
@@ -197,12 +201,13 @@ class GradientMethod(Optimizer):
         """Reads or writes the counts, the state of every parameter's rule and the loss scale."""
         if self._fp32:
             for param in self.params():
-                _use_fp32(param)
+                _use_fp32(param, True)
         super().serialize(serializer)
         if self._loss_scale is not None and self._loss_scale.is_dynamic:
             self._loss_scale.serialize(serializer["loss_scale"].lenient())
 
 
-def _use_fp32(param: Parameter) -> None:
-    rule: Any = param.update_rule
-    rule.fp32 = True
+def _use_fp32(param: Parameter, flag: bool) -> None:
+    rule = param.update_rule
+    if isinstance(rule, ElementwiseRule):
+        rule.fp32 = flag

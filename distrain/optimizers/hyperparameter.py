@@ -16,6 +16,8 @@ class Hyperparameter:
         object.__setattr__(self, "_parent", parent)
 
     def __getattr__(self, name: str) -> Any:  # reached only for what is not set here
+        if name.startswith("__"):  # copy and pickle ask for these before there is anything in here
+            raise AttributeError(name)
         parent = self.__dict__.get("_parent")
         if parent is None:
             raise AttributeError(f"there is no hyperparameter {name!r}; there are {', '.join(self.get_dict())}")

@@ -10,7 +10,7 @@ from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.links import Link
 from distrain.links.link import Structure
-from distrain.optimizers.agreement import agree
+from distrain.optimizers.agreement import Agreed, agree
 from distrain.optimizers.hyperparameter import Hyperparameter
 from distrain.optimizers.update_rule import Hook, UpdateRule, add_hook
 
@@ -39,7 +39,7 @@ class Optimizer:
         self._comm: Communicator | None = None
         self._params: list[Parameter] = []
         self._structure = -1
-        self._agreed: set[str] = set()
+        self._agreed: Agreed = {}
 
     @property
     def comm(self) -> Communicator:
@@ -64,10 +64,12 @@ class Optimizer:
         if comm is not None:
             self._comm = comm
         self.target, self.t, self.epoch = link, 0, 0
+        self.hooks = {}
+        self._params, self._structure = [], -1
         for param in link.params():
             param.unbind()  # an optimizer that had it before gives it away
             param.update_rule = self.create_update_rule()
-        self._agreed = set()
+        self._agreed = {}
         if self.comm.size > 1:
             self._agreed = agree(link, self.comm, self._agreed)
         return self
@@ -85,10 +87,12 @@ class Optimizer:
     def params(self) -> list[Parameter]:
         """All parameters of the target in the order of registration; looked up again when a model has changed."""
         if self._structure != Structure.version:
-            self._params = list(self.require_target().params())
-            for param in self._params:
+            params = list(self.require_target().params())
+            for param in params:
                 if param.update_rule is None:
                     param.update_rule = self.create_update_rule()
+            if len(params) != len(self._params) or any(a is not b for a, b in zip(params, self._params, strict=True)):
+                self._params = params  # another list only if it is this model that has changed
             self._structure = Structure.version
         return self._params
 
@@ -156,5 +160,9 @@ class Optimizer:
         self.t = serializer("t", self.t)
         self.epoch = serializer("epoch", self.epoch)
         for path, param in self.require_target().namedparams():
-            if param.update_rule is not None:
-                param.update_rule.serialize(serializer[path[1:]])
+            rule = param.update_rule
+            if rule is None:
+                continue
+            if not serializer.is_writer and rule.state is None and param.is_initialized:
+                rule.prepare_to_read(param)
+            rule.serialize(serializer[path[1:]])

@@ -7,7 +7,7 @@ from typing import Any
 from distrain.backend import Array
 from distrain.optimizers.gradient_method import GradientMethod
 from distrain.optimizers.hyperparameter import HyperparameterProxy
-from distrain.optimizers.update_rule import ElementwiseRule
+from distrain.optimizers.update_rule import ElementwiseRule, representable_eps
 
 
 class RMSpropRule(ElementwiseRule):
@@ -19,16 +19,17 @@ class RMSpropRule(ElementwiseRule):
         """See `ElementwiseRule.step`."""
         (ms,), (a,) = state, scratch
         p = self.hyperparam
+        eps = representable_eps(p.eps, w.dtype)
         ms *= p.alpha
         xp.multiply(g, g, out=a)
         a *= 1 - p.alpha
         ms += a
         if p.eps_inside_sqrt:
-            xp.add(ms, p.eps, out=a)
+            xp.add(ms, eps, out=a)
             xp.sqrt(a, out=a)
         else:
             xp.sqrt(ms, out=a)
-            a += p.eps
+            a += eps
         xp.divide(g, a, out=a)
         a *= p.lr
         w -= a

@@ -74,6 +74,10 @@ class UpdateRule:
         for name, value in self.state.items():
             self.state[name] = param.device.send(value)
 
+    def prepare_to_read(self, param: Parameter) -> None:
+        """Makes the state that `serialize` will fill; called where there is none."""
+        self.prepare(param)
+
     def init_state(self, param: Parameter) -> None:
         """Puts the arrays that belong to the parameter into `self.state`."""
 
@@ -96,8 +100,9 @@ class UpdateRule:
         """Reads or writes `t` and the state."""
         self.t = serializer("t", self.t)
         if self.state is not None:
+            place = serializer.lenient()  # a file from before the first update has none
             for name in self.state:
-                self.state[name] = serializer(name, self.state[name])
+                self.state[name] = place(name, self.state[name])
 
 
 class ElementwiseRule(UpdateRule):
@@ -130,6 +135,9 @@ class ElementwiseRule(UpdateRule):
         """`state_names`, and "master" if a float32 master is kept for a parameter of that dtype."""
         return (*self.state_names, "master") if self.fp32 and dtype == np.float16 else self.state_names
 
+    def prepare_to_read(self, param: Parameter) -> None:
+        """Does nothing: `serialize` takes what the file has."""
+
     def init_state(self, param: Parameter) -> None:
         """Zeros, and the numbers themselves as the master."""
         assert self.state is not None
@@ -151,6 +159,8 @@ class ElementwiseRule(UpdateRule):
         """`step`, on the float32 master if the state has one."""
         if len(state) > len(self.state_names):
             *rest, master = state
+            stale = w != master.astype(w.dtype)  # somebody has assigned other numbers to the parameter
+            xp.copyto(master, w.astype(master.dtype), where=stale)
             self.step(master, g.astype(master.dtype), tuple(rest), scratch, t, xp)
             w[...] = master
         else:
@@ -167,6 +177,17 @@ class ElementwiseRule(UpdateRule):
             names = (*self.state_names, "master") if self.fp32 else self.state_names
             found = {name: serializer.lenient()(name, None) for name in names}
             self.state = {name: value for name, value in found.items() if value is not None} or None
+
+
+def representable_eps(eps: float, dtype: Any) -> float:
+    """`eps`, if it is not zero in that dtype, where a zero gradient would become NaN.
+
+    Raises:
+        ArgumentError: it is.
+    """
+    if dtype == np.float16 and eps != 0 and np.float16(eps) == 0:
+        raise ArgumentError(f"eps={eps} is 0 in float16; make it larger, or call optimizer.use_fp32_update()")
+    return eps
 
 
 def add_hook(hooks: dict[str, tuple[Hook, str]], hook: Hook, name: str | None, timing: str) -> None:
