@@ -51,6 +51,8 @@ class Device:
         """
         if isinstance(arrays, (np.ndarray, np.generic)) or is_gpu_array(arrays):
             return self.send_array(arrays)
+        if isinstance(arrays, tuple) and hasattr(arrays, "_fields"):  # a named tuple
+            return type(arrays)(*[self.send(x) for x in arrays])
         if isinstance(arrays, (tuple, list)):
             return type(arrays)([self.send(x) for x in arrays])
         if isinstance(arrays, dict):

@@ -110,7 +110,7 @@ def scatter_dataset(
     if force_equal_length and len(own) < longest:
         own = np.append(own, own[:1] if len(own) else order[:1])
     rest = np.setdiff1d(np.arange(length), own)  # SubDataset takes an order of the whole dataset
-    return ScatteredDataset(dataset, 0, len(own), np.concatenate([own, rest]), stop - start)
+    return ScatteredDataset(dataset, 0, len(own), np.concatenate([own, rest])[:length], stop - start)
 
 
 def create_empty_dataset(dataset: Any) -> Any:

@@ -38,8 +38,9 @@ class _Job:
 
 
 class _Noise(threading.local):
-    step: object = None
-    calls = 0
+    share: object = None
+    calls = 0  # since that share was announced
+    free_calls = 0  # outside of any minibatch
 
 
 _noise = _Noise()
@@ -51,7 +52,7 @@ def set_seed(seed: int) -> None:
     Raises:
         ArgumentError: the seed is not an integer in 0 … 2**63 - 1.
     """
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < _MAX_SEED:
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < _MAX_SEED:
         raise ArgumentError(f"the seed must be an integer in 0 … 2**63 - 1, not {seed!r}")
     _Job.seed = int(seed)
     _Job.ordinals = itertools.count()
@@ -108,6 +109,22 @@ def legacy_seated(*position: int | str) -> Iterator[None]:
         random.setstate(python_state)
 
 
+def _next_call(share: minibatch.Share | None) -> int:
+    if share is None:
+        _noise.free_calls += 1
+        return _noise.free_calls - 1
+    if share is not _noise.share:
+        _noise.share, _noise.calls = share, 0
+    _noise.calls += 1
+    return _noise.calls - 1
+
+
+def _numbers_a_sample(shape: tuple[int, ...], samples: int) -> int:
+    numbers = math.prod(shape[1:])
+    rows = shape[0] if shape else 1
+    return numbers * (rows // samples) if samples and rows % samples == 0 else numbers  # (N * T, …) has T rows each
+
+
 _BLOCK = 8  # float32 numbers in one 256-bit block of Philox4x64
 
 
@@ -119,24 +136,21 @@ def noise(shape: tuple[int, ...], xp: Any = np) -> Any:
     directly. Elsewhere they depend on the seed, the rank, and how often noise was asked for.
 
     Args:
-        shape: shape of the result; axis 0 is the samples of this rank.
+        shape: shape of the result; axis 0 is the samples of this rank, or several rows for each of them.
         xp: the array module of the result. The numbers are drawn on the host.
 
     Returns:
         float32 array of that shape.
     """
     share = minibatch.current()
-    if share is not _noise.step:
-        _noise.step, _noise.calls = share, 0
-    call = _noise.calls
-    _noise.calls += 1
+    call = _next_call(share)
     first = 0
     if share is None or (share.ranks is not None and share.ranks < rank_info().size):  # a batch of this rank's own
         step = -1 if share is None else share.step
         bits = np.random.Philox(key=_key(("own noise", rank_info().rank, step, call)))
     else:
         bits = np.random.Philox(key=_key(("noise", share.step, call)))
-        first = share.start * math.prod(shape[1:])
+        first = share.start * _numbers_a_sample(shape, share.count)
         bits.advance(first // _BLOCK)
     skip = first % _BLOCK
     count = math.prod(shape)

@@ -70,14 +70,11 @@ def visit(
     found: Gradients = {}
     debug = config.debug
 
-    def push(node: VariableNode) -> None:
+    for node in grads:
         creator = node.creator
         if creator is not None and creator not in seen:
             seen.add(creator)
             heappush(heap, (-creator.depth, len(seen), creator))
-
-    for node in grads:
-        push(node)
     while heap:
         function = heappop(heap)[2]
         gys = []
@@ -102,9 +99,12 @@ def visit(
             if gx is None:
                 continue
             x = inputs[i]
-            if x.creator is not None or within is not None:
+            creator = x.creator
+            if creator is not None or within is not None:
                 grads[x] = gx if x not in grads else grads[x] + gx
-                push(x)
+                if creator is not None and creator not in seen:
+                    seen.add(creator)
+                    heappush(heap, (-creator.depth, len(seen), creator))
             elif (leaf := x.variable()) is None:
                 continue
             elif double:

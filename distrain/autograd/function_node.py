@@ -68,21 +68,18 @@ class FunctionNode:
         """
         nodes = []
         arrays = []
-        record = False
-        depth = 0
+        depth = -1  # of the deepest input that requires a gradient
         for x in inputs:
             if isinstance(x, Variable):
                 node = x._node
                 array = x._array
+                if array is None:
+                    raise InvalidType(f"{self.label}: {x!r} has no size yet; run the link that initialises it first")
+                if node.requires_grad and node.depth > depth:
+                    depth = node.depth
             else:
                 array = x if isinstance(x, np.ndarray) or backend.is_gpu_array(x) else self._as_array(x)
                 node = VariableNode(array, False)
-            if array is None:
-                raise InvalidType(f"{self.label}: {x!r} has no size yet; run the link that initialises it first")
-            if node.requires_grad:
-                record = True
-            if node.depth > depth:
-                depth = node.depth
             nodes.append(node)
             arrays.append(array)
         data = tuple(arrays)
@@ -93,7 +90,7 @@ class FunctionNode:
             raise InvalidType(f"{self.label}.forward must return a tuple of arrays, not {type(outputs).__name__}")
         if config.debug:
             self._check_finite(outputs)
-        if not (record and config.enable_backprop):
+        if depth < 0 or not config.enable_backprop:
             return tuple([Variable(y, requires_grad=False) for y in outputs])
         self.inputs = tuple(nodes)
         self.depth = depth
@@ -107,7 +104,7 @@ class FunctionNode:
         if self._keep_inputs:
             self._input_data = _only(self._keep_inputs, data)
         depth = self.depth + 1
-        if len(outputs) == 1:    # nearly all functions; saves half a microsecond
+        if len(outputs) == 1:  # nearly all functions; saves half a microsecond
             variable = Variable(outputs[0])
             node = variable._node
             node.creator, node.depth = self, depth

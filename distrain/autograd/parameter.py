@@ -45,7 +45,7 @@ class Parameter(Variable):
         self._bound = False  # its array is a part of an optimizer's flat parameters
         super().__init__(None, name=name)
         if isinstance(initializer, np.ndarray) or backend.is_gpu_array(initializer):
-            if shape is not None and shape != initializer.shape:
+            if shape is not None and initializer.shape != ((shape,) if isinstance(shape, int) else tuple(shape)):
                 raise ArgumentError(f"shape {shape} was asked for, but the initial array has shape {initializer.shape}")
             Variable.array.__set__(self, initializer)  # type: ignore[attr-defined]
         elif shape is not None:

@@ -10,9 +10,9 @@ from distrain.initializers.constant import Constant as Constant
 from distrain.initializers.constant import NaN as NaN
 from distrain.initializers.constant import One as One
 from distrain.initializers.constant import Zero as Zero
+from distrain.initializers.constant import get_initializer as get_initializer
 from distrain.initializers.initializer import Initializer as Initializer
 from distrain.initializers.initializer import generate_array as generate_array
-from distrain.initializers.initializer import get_initializer as get_initializer
 from distrain.initializers.normal import GlorotNormal as GlorotNormal
 from distrain.initializers.normal import HeNormal as HeNormal
 from distrain.initializers.normal import LeCunNormal as LeCunNormal

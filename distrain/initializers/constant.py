@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distrain import backend
 from distrain.backend import Array
+from distrain.errors import ArgumentError
 from distrain.initializers.initializer import Initializer
 
 
@@ -20,7 +22,12 @@ class Constant(Initializer):
 
     def __call__(self, array: Array) -> None:
         """Fills the array in place."""
-        array[...] = self.fill_value
+        value = backend.to_cpu(self.fill_value)
+        if np.ndim(value) and np.shape(value) != array.shape:
+            raise ArgumentError(
+                f"the initial array has shape {np.shape(value)}, but the parameter needs shape {array.shape}"
+            )
+        array[...] = value
 
 
 class Zero(Constant):
@@ -42,3 +49,16 @@ class NaN(Constant):
 
     def __init__(self, dtype: DTypeLike | None = None) -> None:
         super().__init__(np.nan, dtype)
+
+
+def get_initializer(initializer: Any, default: Initializer) -> Any:
+    """What a link does with its `initialW`.
+
+    None is the default. An array is copied into the parameter, in the dtype of the model. A number or a callable is
+    itself.
+    """
+    if initializer is None:
+        return default
+    if isinstance(initializer, (np.ndarray, list, tuple)) or backend.is_gpu_array(initializer):
+        return Constant(initializer)
+    return initializer

@@ -54,11 +54,6 @@ def fan(shape: tuple[int, ...], option: str) -> int:
     return fans(shape)[option == "fan_out"]
 
 
-def get_initializer(initializer: Any, default: Initializer) -> Any:
-    """What a link does with its `initialW`: None is the default; a number or an array or a callable is itself."""
-    return default if initializer is None else initializer
-
-
 def generate_array(initializer: Any, shape: tuple[int, ...], xp: Any = np, dtype: DTypeLike | None = None) -> Array:
     """A new array filled by an initializer, on the host or (`xp=cupy`) on the current GPU."""
     array = np.empty(shape, dtype or getattr(initializer, "dtype", None) or config.dtype)

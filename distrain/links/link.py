@@ -128,7 +128,7 @@ class Link:
             ArgumentError: there is an attribute of that name.
         """
         self._require_free(name)
-        if dtype is not None and not hasattr(initializer, "dtype"):
+        if dtype is not None and (callable(initializer) or not hasattr(initializer, "dtype")):
             initializer = _OfDtype(initializer, dtype)
         param = Parameter(initializer if initializer is not None else NaN(dtype), shape, name)
         self._register_param(name, param)
@@ -345,9 +345,9 @@ class Link:
             data = serializer(name, param.array)
             if param.array is None and data is not None:
                 param.initialize(data.shape)
-                param.array = param.device.send(data)
+                backend.copyto(param.array, data)  # keeps the dtype of the model, not of the file
         for name in self._persistent:
-            object.__setattr__(self, name, serializer(name, self.__dict__[name]))
+            object.__setattr__(self, name, self._device.send(serializer(name, self.__dict__[name])))
 
 
 class _OfDtype:

@@ -46,7 +46,7 @@ def agree(link: Link, comm: Communicator, before: Agreed) -> Agreed:
     sizes = _merge([description for _, description in everybody])
     agreed = {path: before.get(path) for path in before}
     for path, size in sizes.items():
-        if size is None or all([description[path] and description[path][2] for _, description in everybody]):
+        if size is None or _known_to_all(path, everybody):
             continue
         if not params[path].is_initialized:
             params[path].initialize(size[0])
@@ -80,6 +80,11 @@ def _set_persistent(root: Link, path: str, value: Any) -> None:
         object.__setattr__(link, name, link.device.send(value))
 
 
+def _known_to_all(path: str, everybody: list[tuple[int, Description]]) -> bool:
+    sizes = [description[path] for _, description in everybody]
+    return all([size is not None and size[2] for size in sizes])
+
+
 def _require_same_seed(seeds: list[int]) -> None:
     for rank, seed in enumerate(seeds):
         if seed != seeds[0]:
@@ -99,11 +104,12 @@ def _merge(descriptions: list[Description]) -> Description:
                 f"only on rank 0 {sorted(ours - theirs) or 'nothing'}. Build the same model on every rank."
             )
         for path, size in description.items():
-            if merged[path] is None:
+            known = merged[path]
+            if known is None:
                 merged[path] = size
-            elif size is not None and size[:2] != merged[path][:2]:
+            elif size is not None and size[:2] != known[:2]:
                 raise WorldError(
-                    f"parameter {path} has {_words(size)} on rank {rank}, but {_words(merged[path])} on another rank. "
+                    f"parameter {path} has {_words(size)} on rank {rank}, but {_words(known)} on another rank. "
                     "Build the same model on every rank."
                 )
     return merged

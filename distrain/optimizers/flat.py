@@ -15,7 +15,6 @@ from distrain.autograd import Parameter
 from distrain.backend import Array
 from distrain.optimizers.update_rule import ElementwiseRule
 
-
 _FLUSH_INTERVAL = 64  # updates
 _SMALLEST = 1e-35
 
@@ -169,5 +168,7 @@ def group_params(params: list[Parameter]) -> tuple[list[FlatGroup], list[Paramet
         if not isinstance(rule, ElementwiseRule) or param.is_bound:
             loose.append(param)
             continue
-        by_kind.setdefault((param.dtype, param.device, type(rule), rule.fp32, id(rule.hyperparam.parent)), []).append(param)
+        by_kind.setdefault((param.dtype, param.device, type(rule), rule.fp32, id(rule.hyperparam.parent)), []).append(
+            param
+        )
     return [FlatGroup(group) for group in by_kind.values()], loose

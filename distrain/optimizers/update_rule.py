@@ -175,6 +175,8 @@ class ElementwiseRule(UpdateRule):
                 state[name] = place(name, state[name])
         elif not serializer.is_writer:
             names = (*self.state_names, "master") if self.fp32 else self.state_names
+            if self.t == 0:  # a file from before the first update has none
+                return
             found = {name: serializer.lenient()(name, None) for name in names}
             self.state = {name: value for name, value in found.items() if value is not None} or None
 

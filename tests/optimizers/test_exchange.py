@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SUITE = Path(__file__).with_name("exchange_suite.py")
+
+
+def numbers(printed: str) -> dict[str, np.ndarray]:
+    lines = [line.split() for line in printed.splitlines()]
+    return {name: np.array(values, float) for name, *values in lines}
+
+
+@pytest.mark.mpi
+def test_training_is_the_same_on_any_number_of_ranks(run_ranks: Callable[..., Any], mpi_python: str) -> None:
+    alone = numbers(run_ranks(SUITE, 1, "1", python=mpi_python).check().stdout)
+    assert len(alone) == 5
+    for n in (2, 3, 4):
+        together = numbers(run_ranks(SUITE, n, str(n), python=mpi_python).check().stdout)
+        assert together.keys() == alone.keys()
+        for name, values in alone.items():
+            np.testing.assert_allclose(together[name], values, rtol=1e-5, err_msg=f"{name} on {n} ranks")
