@@ -151,6 +151,7 @@ def create_multi_node_evaluator(actual_evaluator: AnyEvaluator, communicator: Co
     for name, iterator in actual_evaluator.get_all_iterators().items():
         dataset = iterator.dataset
         if isinstance(dataset, ScatteredDataset) and isinstance(iterator, SerialIterator):
-            own = SerialIterator(dataset.own(), iterator.batch_size, repeat=False, shuffle=False)
-            actual_evaluator._iterators[name] = own
+            own = dataset.own()  # empty where there are fewer examples than ranks
+            once: Any = SerialIterator(own, iterator.batch_size, repeat=False, shuffle=False) if len(own) else []
+            actual_evaluator._iterators[name] = once
     return actual_evaluator

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from distrain import minibatch
 from distrain.autograd import Parameter, Variable
 from distrain.backend import Array
 from distrain.config import config
@@ -59,9 +60,9 @@ class BatchNormalization(Link):
         self.beta: Parameter | None = None
         with self.init_scope():
             if use_gamma:
-                self.gamma = Parameter(get_initializer(initial_gamma, One()))
+                self.gamma = Parameter(get_initializer(initial_gamma, One(self.dtype)))
             if use_beta:
-                self.beta = Parameter(get_initializer(initial_beta, Zero()))
+                self.beta = Parameter(get_initializer(initial_beta, Zero(self.dtype)))
         if size is not None:
             self._initialize((size,) if isinstance(size, int) else size)
 
@@ -88,6 +89,9 @@ class BatchNormalization(Link):
         beta = self.beta if self.beta is not None else xp.zeros(shape, self.dtype)
         if not config.train:
             return fixed_batch_normalization(x, gamma, beta, self.avg_mean, self.avg_var, self.eps, axis=axes)
+        share = minibatch.current()
+        if share is not None and share.count == 0:  # a stand-in for a sample must not be followed
+            return batch_normalization(x, gamma, beta, eps=self.eps, axis=axes)
         decay = self.decay
         if finetune:
             self.N += 1

@@ -33,12 +33,14 @@ class Chain(Link):
             self.add_link(name, link)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._in_scope:
-            if isinstance(value, Link):
+        registered = name in self.__dict__.get("_children", ())
+        if isinstance(value, Link):
+            if self._in_scope or registered:
                 self._register_link(name, value)
-            super().__setattr__(name, value)
-        else:
-            object.__setattr__(self, name, value)
+        elif registered:
+            del self._children[name]
+            Structure.version += 1
+        super().__setattr__(name, value)
 
     def _register_link(self, name: str, link: Link) -> None:
         self._require_init()
@@ -81,12 +83,13 @@ class Chain(Link):
         """The links directly below, with their names."""
         return iter([(name, self.__dict__[name]) for name in self._children])
 
-    def copy(self, mode: str = "share") -> Self:
-        """A copy of the chain and of all links below; see `Link.copy`."""
-        other = super().copy(mode)
+    def _copy(self, mode: str, memo: dict[int, Any]) -> Self:
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        other = super()._copy(mode, memo)
         object.__setattr__(other, "_children", dict(self._children))
         for name in self._children:
-            child = self.__dict__[name].copy(mode)
+            child = self.__dict__[name]._copy(mode, memo)
             child.name = name
             object.__setattr__(other, name, child)
         return other
@@ -158,10 +161,11 @@ class ChainList(Link):
         """The links directly below, with their numbers as names."""
         return iter([(str(i), link) for i, link in enumerate(self._links)])
 
-    def copy(self, mode: str = "share") -> Self:
-        """A copy of the list and of all links below; see `Link.copy`."""
-        other = super().copy(mode)
-        object.__setattr__(other, "_links", [link.copy(mode) for link in self._links])
+    def _copy(self, mode: str, memo: dict[int, Any]) -> Self:
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        other = super()._copy(mode, memo)
+        object.__setattr__(other, "_links", [link._copy(mode, memo) for link in self._links])
         other._renumber()
         return other
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from distrain.autograd import Parameter, Variable
 from distrain.backend import Array
+from distrain.errors import ArgumentError
 from distrain.functions.connection.linear import linear
 from distrain.initializers import LeCunNormal, Zero, get_initializer
 from distrain.links.link import Link
@@ -33,7 +34,8 @@ class Linear(Link):
         super().__init__()
         if out_size is None:
             in_size, out_size = None, in_size
-        assert out_size is not None
+        if out_size is None:
+            raise ArgumentError("Linear needs the number of its outputs: Linear(None, out_size) or Linear(out_size)")
         self.in_size, self.out_size = in_size, out_size
         self.b: Parameter | None = None
         with self.init_scope():

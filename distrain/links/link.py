@@ -92,9 +92,19 @@ class Link:
             raise ArgumentError(f"call super().__init__() first in {type(self).__name__}.__init__")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._in_scope and isinstance(value, Parameter):
-            self._register_param(name, value)
+        registered = name in self.__dict__.get("_params", ())
+        if isinstance(value, Parameter):
+            if self._in_scope or registered:
+                self._register_param(name, value)
+        elif registered:
+            del self._params[name]
+            Structure.version += 1
         object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:  # reached only for what is not there
+        if name in ("_params", "_persistent", "_device", "_children", "_links", "_layers"):
+            self._require_init()
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _register_param(self, name: str, param: Parameter) -> None:
         self._require_init()
@@ -220,9 +230,14 @@ class Link:
             param.zerograd()
 
     def addgrads(self, link: Link) -> None:
-        """Adds the gradients of a link of the same structure to this one's."""
-        theirs = dict(link.namedparams())
-        for path, param in self.namedparams():
+        """Adds the gradients of a link of the same structure to this one's.
+
+        Raises:
+            ArgumentError: the other link has other parameters, or other shapes.
+        """
+        mine, theirs = dict(self.namedparams()), dict(link.namedparams())
+        _require_same(mine, theirs)
+        for path, param in mine.items():
             param.addgrad(theirs[path])
 
     def copyparams(self, link: Link, copy_persistent: bool = True) -> None:
@@ -231,9 +246,14 @@ class Link:
         Args:
             link: where the numbers come from.
             copy_persistent: also copy persistent values.
+
+        Raises:
+            ArgumentError: the other link has other parameters, or other shapes.
         """
         theirs = dict(link.namedparams())
-        for path, param in self.namedparams():
+        mine = dict(self.namedparams())
+        _require_same(mine, theirs)
+        for path, param in mine.items():
             source = theirs[path]
             if not source.is_initialized:
                 continue
@@ -242,10 +262,10 @@ class Link:
             param.copydata(source)
         if copy_persistent:
             their_links = dict(link.namedlinks())
-            for path, mine in self.namedlinks():
-                for name in mine._persistent:
+            for path, own in self.namedlinks():
+                for name in own._persistent:
                     value = their_links[path].__dict__[name]
-                    object.__setattr__(mine, name, mine._device.send(copying.deepcopy(value)))
+                    object.__setattr__(own, name, own._device.send(copying.deepcopy(value)))
 
     def enable_update(self) -> None:
         """Lets the optimizer update all parameters below."""
@@ -318,13 +338,22 @@ class Link:
         """
         if mode not in ("share", "copy", "init"):
             raise ArgumentError(f"mode must be 'share', 'copy' or 'init', not {mode!r}")
-        other = copying.copy(self)
+        return self._copy(mode, {})
+
+    def _copy(self, mode: str, memo: dict[int, Any]) -> Self:
+        """`copy`, in which what is used in several places stays one thing."""
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        memo[id(self)] = other = copying.copy(self)
         other.name = None
         object.__setattr__(other, "_params", dict(self._params))
         object.__setattr__(other, "_persistent", dict(self._persistent))
         if mode != "share":
             for name in self._params:
-                object.__setattr__(other, name, _copy_param(self.__dict__[name], mode))
+                param = self.__dict__[name]
+                if id(param) not in memo:
+                    memo[id(param)] = _copy_param(param, mode)
+                object.__setattr__(other, name, memo[id(param)])
             for name in self._persistent:
                 object.__setattr__(other, name, copying.deepcopy(self.__dict__[name]))
         return other
@@ -363,10 +392,23 @@ class _OfDtype:
             array[...] = np.nan if self.initializer is None else self.initializer
 
 
+def _require_same(mine: dict[str, Parameter], theirs: dict[str, Parameter]) -> None:
+    if mine.keys() != theirs.keys():
+        raise ArgumentError(
+            f"the links have different parameters: only here {sorted(mine.keys() - theirs.keys())}, "
+            f"only there {sorted(theirs.keys() - mine.keys())}"
+        )
+    for path, param in mine.items():
+        other = theirs[path]
+        if param.is_initialized and other.is_initialized and param.shape != other.shape:
+            raise ArgumentError(f"parameter {path} has shape {param.shape} here, but {other.shape} there")
+
+
 def _copy_param(param: Parameter, mode: str) -> Parameter:
     if mode == "copy":
         return param.clone()
-    new = Parameter(param.initializer, param.shape if param.is_initialized else None, param.name)
+    shape = param.shape if param.is_initialized else None
+    new = Parameter(copying.copy(param.initializer), shape, param.name)  # an initial array must not be shared
     new.to_device(param.device)
     return new
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from distrain.autograd import Variable, as_variable
 from distrain.backend import Array
+from distrain.errors import ArgumentError
 from distrain.functions.array.join import concat
 from distrain.functions.rnn.lstm import lstm
 from distrain.initializers import LeCunNormal, generate_array, get_initializer
@@ -69,7 +70,8 @@ class StatelessLSTM(Chain):
         super().__init__()
         if out_size is None:
             in_size, out_size = None, in_size
-        assert out_size is not None
+        if out_size is None:
+            raise ArgumentError("an LSTM needs the length of its output: LSTM(None, out_size) or LSTM(out_size)")
         self.state_size = out_size
         bias = _GateBias(0.0 if bias_init is None else bias_init, 1.0 if forget_bias_init is None else forget_bias_init)
         with self.init_scope():
@@ -133,6 +135,10 @@ class LSTM(StatelessLSTM):
             shape (N, out_size).
         """
         n, c, h = len(x), self.c, self.h
+        if h is not None and n > len(h):
+            raise ArgumentError(
+                f"the batch grew from {len(h)} to {n} sequences within one run; call reset_state() before a new one"
+            )
         if c is None or h is None or len(h) == n:
             self.c, self.h = super().forward(c, h, x)
             return self.h

@@ -74,10 +74,11 @@ class Sequential(ChainList):
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers)
 
-    def copy(self, mode: str = "share") -> Self:
-        """A copy of the layers and of all links below; see `Link.copy`."""
-        other = Link.copy(self, mode)
-        layers = [layer.copy(mode) if isinstance(layer, Link) else layer for layer in self._layers]
+    def _copy(self, mode: str, memo: dict[int, Any]) -> Self:
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        other = Link._copy(self, mode, memo)
+        layers = [layer._copy(mode, memo) if isinstance(layer, Link) else layer for layer in self._layers]
         object.__setattr__(other, "_layers", layers)
         object.__setattr__(other, "_links", [layer for layer in layers if isinstance(layer, Link)])
         other._renumber()

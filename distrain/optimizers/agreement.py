@@ -57,6 +57,8 @@ def agree(link: Link, comm: Communicator, before: Agreed) -> Agreed:
         for path, value in link.namedpersistents()
         if path not in before and value is not None
     }
+    for path, _ in link.namedpersistents():
+        agreed.setdefault(path, None)  # one without a value yet gets it from its own rank's first batch
     for path, value in comm.bcast_obj(fresh).items():
         agreed[path] = None
         if comm.rank != 0:

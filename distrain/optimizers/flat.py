@@ -25,7 +25,8 @@ class Run:
     To a hook it looks like one parameter.
 
     Attributes:
-        array, grad: slices of the flat array and gradient, shape (n,).
+        array: slice of the flat array, shape (n,).
+        grad: slice of the gradient that the update uses, shape (n,): `FlatGroup.step_grad`.
         rules: the update rules of the parameters in it.
     """
 
@@ -34,7 +35,7 @@ class Run:
         self.group = group
         self.rules = group.rules[first : last + 1]
         self.array = group.array[start:stop]
-        self.grad = group.grad[start:stop]
+        self.grad = group.step_grad[start:stop]
         self.state = tuple([group.state[name][start:stop] for name in group.state])
         self.xp = group.xp
 
@@ -74,6 +75,8 @@ class FlatGroup:
             about the order in which the backward pass reaches them.
         array: all numbers, shape (n,).
         grad: all gradients, shape (n,).
+        step_grad: the gradient that the update uses, shape (n,): `grad` itself, or where float16 parameters have a
+            float32 master, `grad` in float32 and without the loss scale, so that small numbers are not lost.
         buffer: `grad` followed by one number a parameter, which tells other ranks whether it has a gradient;
             shape (n + len(params),).
         state: flat arrays of the rules' states by name, shape (n,) each.
@@ -94,6 +97,7 @@ class FlatGroup:
         self.grad, self.flags = self.buffer[:total], self.buffer[total:]
         names = self.rules[0].all_state_names(first.dtype)
         state_dtype = np.dtype(np.float32) if "master" in names else first.dtype
+        self.step_grad = xp.zeros(total, np.float32) if "master" in names else self.grad
         self.state = {name: xp.zeros(total, state_dtype) for name in names}
         self.state_dtype = state_dtype
         self._scratch: list[Array] = []
@@ -123,6 +127,21 @@ class FlatGroup:
                 return False
         return True
 
+    def dissolve(self) -> None:
+        """Lets go of the parameters that still lie here."""
+        for param, array in zip(self.params, self._arrays, strict=True):
+            if param._array is array:
+                param.unbind()
+
+    def scale_grad(self, factor: float) -> None:
+        """Multiplies the gradients, and brings them to `step_grad`."""
+        if self.step_grad is not self.grad:
+            self.xp.multiply(self.grad, np.float32(factor), out=self.step_grad)
+            if factor != 1.0:
+                self.grad[...] = self.step_grad
+        elif factor != 1.0:
+            self.grad[...] = self.grad * (np.float32(factor) if self.grad.dtype == np.float16 else factor)
+
     def scratch(self, count: int, size: int) -> tuple[Array, ...]:
         """Arrays of that many numbers, with anything in them; the same memory in every call."""
         if len(self._scratch) < count:
@@ -135,7 +154,8 @@ class FlatGroup:
             None if p._grad is None or not r.enabled else r if r.hooks or r.hyperparam.has_own else r.t
             for p, r in zip(self.params, self.rules, strict=True)
         ]
-        pattern = [k if k is None or isinstance(k, ElementwiseRule) else k - self.rules[0].t for k in key]
+        first = next((k for k in key if isinstance(k, int)), 0)
+        pattern = [k - first if isinstance(k, int) else k for k in key]
         if pattern != self._runs_key:
             self._runs = list(self._find_runs(pattern))
             self._runs_key = pattern

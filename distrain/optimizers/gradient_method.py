@@ -27,7 +27,7 @@ class GradientMethod(Optimizer):
         self._loose: list[Parameter] = []
         self._flat_params: list[Parameter] = []  # those that were moved, by identity of the list
         self._agreed_params: list[Parameter] = []
-        self._complete = False  # every parameter lies where it should
+        self._n_flat = 0  # how many of them had a size then
         self._all_sized = False  # every parameter has a size, on every rank
         self._loss_scale: LossScale | None = None
         self._fp32 = False
@@ -54,11 +54,10 @@ class GradientMethod(Optimizer):
             del loss
         for param in self.params():
             param.settle_grad()
-        if not self._is_flat():
-            self._flatten()
+        self._flatten()
         if self.comm.size > 1:
             exchange(self.comm, 1.0 if lossfun is not None and weight else weight, self._groups, self._loose)
-        if self._loss_scale is None or self._unscale():
+        if self._unscale():
             self.t += 1
             self._run_hooks("pre")
             for group in self._groups:
@@ -86,35 +85,32 @@ class GradientMethod(Optimizer):
     def _step(self, run: Run) -> None:
         rule = run.rules[0]
         if rule.hooks:  # then the run is this rule's parameter alone
-            param = run.group.params[run.group.rules.index(rule)]
-            rule.run_hooks("pre", param)
-            run.step()
-            rule.run_hooks("post", param)
+            rule.update(run.group.params[run.group.rules.index(rule)])
         else:
             run.step()
 
     # Flat parameters
 
-    def _is_flat(self) -> bool:
-        return self._complete and self._flat_params is self.params() and all([g.is_current() for g in self._groups])
-
     def _flatten(self) -> None:
-        target = self.require_target()
+        """Moves the parameters into flat groups, if they do not lie there already."""
         params = self.params()
+        in_place = self._flat_params is params and all([group.is_current() for group in self._groups])
+        if in_place and self._all_sized:
+            return
         if self.comm.size > 1 and (self._agreed_params is not params or not self._all_sized):
             # Only what all ranks see alike may lead here: one rank may move its model to another device and back.
-            self._agreed = agree(target, self.comm, self._agreed)
+            self._agreed = agree(self.require_target(), self.comm, self._agreed)
             self._agreed_params = params
-        self._all_sized = all([param.is_initialized for param in params])
+        sized = [param for param in params if param.is_initialized]
+        self._all_sized = len(sized) == len(params)
+        if in_place and len(sized) == self._n_flat:
+            return
         for param in params:
             _use_fp32(param, self._fp32)
-        mine = {id(param) for group in self._groups for param in group.params if group.is_current()}
-        for param in params:
-            if id(param) in mine:
-                param.unbind()
-        self._groups, self._loose = group_params([param for param in params if param.is_initialized])
-        self._complete = self._all_sized
-        self._flat_params = params
+        for group in self._groups:
+            group.dissolve()
+        self._groups, self._loose = group_params(sized)
+        self._flat_params, self._n_flat = params, len(sized)
 
     def gradient_runs(self) -> list[Run | Parameter]:
         """Everything that this step updates, in pieces with `array` and `grad`: for hooks over all parameters."""
@@ -175,27 +171,27 @@ class GradientMethod(Optimizer):
             ArgumentError: parameters with another kind of rule than `ElementwiseRule` cannot.
         """
         self._fp32 = flag
-        self._complete = False  # flatten anew, with masters
+        self._flat_params = []  # flatten anew, with masters
         for param in self.params() if self.target is not None else ():
             if flag and not isinstance(param.update_rule, ElementwiseRule):
                 raise ArgumentError(f"{type(param.update_rule).__name__} has no float32 update")
 
     def _unscale(self) -> bool:
         """Divides the gradients by the loss scale; False if they are not finite and the step must be left out."""
-        assert self._loss_scale is not None
-        pieces = self.gradient_runs()
-        if self._loss_scale.is_dynamic:
-            finite = all([bool(piece.xp.isfinite(piece.grad).all()) for piece in pieces])
-            factor = self._loss_scale.value
-            self._loss_scale.adjust(finite)
-            if not finite:
-                return False
-        else:
-            factor = self._loss_scale.value
-        for piece in pieces:
-            grad: Any = piece.grad
-            grad *= np.float32(1.0 / factor).astype(grad.dtype) if grad.dtype != np.float16 else 1.0 / factor
-        return True
+        scaling = self._loss_scale
+        factor = 1.0 if scaling is None else 1.0 / scaling.value
+        for group in self._groups:
+            group.scale_grad(factor)
+        if scaling is None:
+            return True
+        for param in self._loose:
+            if param.grad is not None:
+                param.grad = (param.grad * np.float32(factor)).astype(param.dtype)
+        if not scaling.is_dynamic:
+            return True
+        finite = all([bool(piece.xp.isfinite(piece.grad).all()) for piece in self.gradient_runs()])
+        scaling.adjust(finite)
+        return finite
 
     def serialize(self, serializer: Any) -> None:
         """Reads or writes the counts, the state of every parameter's rule and the loss scale."""

@@ -74,6 +74,11 @@ class Optimizer:
             self._agreed = agree(link, self.comm, self._agreed)
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        raise ArgumentError(
+            f"{type(self).__name__} cannot be copied together with its model: copy the model and set up a new optimizer"
+        )
+
     def require_target(self) -> Any:
         """The link that is trained.
 

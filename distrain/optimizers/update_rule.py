@@ -161,7 +161,7 @@ class ElementwiseRule(UpdateRule):
             *rest, master = state
             stale = w != master.astype(w.dtype)  # somebody has assigned other numbers to the parameter
             xp.copyto(master, w.astype(master.dtype), where=stale)
-            self.step(master, g.astype(master.dtype), tuple(rest), scratch, t, xp)
+            self.step(master, g.astype(master.dtype, copy=False), tuple(rest), scratch, t, xp)
             w[...] = master
         else:
             self.step(w, g, state, scratch, t, xp)
@@ -172,6 +172,8 @@ class ElementwiseRule(UpdateRule):
         if self.state is not None:
             state, place = self.state, serializer.lenient()  # before the first update there is nothing to read
             for name in state:
+                if self.t == 0 and not serializer.is_writer and name != "master":
+                    state[name][...] = 0
                 state[name] = place(name, state[name])
         elif not serializer.is_writer:
             names = (*self.state_names, "master") if self.fp32 else self.state_names
