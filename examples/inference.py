@@ -15,7 +15,7 @@ import distrain.links as L
 def main():
     parser = argparse.ArgumentParser(description="Recognise digits with a trained model")
     parser.add_argument("model", help="file saved by train_mnist.py")
-    parser.add_argument("--unit", "-u", type=int, default=50, help="units in a hidden layer, as in the training")
+    parser.add_argument("--unit", "-u", type=int, default=100, help="units in a hidden layer, as in the training")
     parser.add_argument("--count", "-n", type=int, default=5, help="digits to show")
     args = parser.parse_args()
 

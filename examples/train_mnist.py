@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--gpu", "-g", type=int, default=-1, help="number of the GPU; negative: the CPU")
     parser.add_argument("--out", "-o", default="result", help="where logs and snapshots go")
     parser.add_argument("--resume", "-r", default="", help="snapshot to continue from")
-    parser.add_argument("--unit", "-u", type=int, default=50, help="units in a hidden layer")
+    parser.add_argument("--unit", "-u", type=int, default=100, help="units in a hidden layer")
     args = parser.parse_args()
 
     model = L.Classifier(MLP(args.unit, 10))

@@ -21,7 +21,7 @@ def main():
     parser.add_argument("--epoch", "-e", type=int, default=20)
     parser.add_argument("--gpu", "-g", type=int, default=-1, help="number of the GPU; negative: the CPU")
     parser.add_argument("--out", "-o", default="result", help="where the model goes")
-    parser.add_argument("--unit", "-u", type=int, default=50, help="units in a hidden layer")
+    parser.add_argument("--unit", "-u", type=int, default=100, help="units in a hidden layer")
     args = parser.parse_args()
 
     model = MLP(args.unit, 10)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distrain import backend
 from distrain.config import config, using_config
 from distrain.errors import BackpropError, NonFiniteError
@@ -35,7 +37,10 @@ def backward(root: Variable, retain_grad: bool, double: bool, scale: float, rele
                 "set its `grad` first, or call it on a sum or mean"
             )
         root.grad = root.xp.asarray(1, root.dtype).reshape(root.shape)
-    start = root.grad if scale == 1.0 else root.grad * root.dtype.type(scale)
+    start = root.grad
+    if scale != 1.0:
+        with np.errstate(over="ignore"):  # a loss scale that is too large for float16 is noticed in the gradients
+            start = start * root.dtype.type(scale)
     if double:
         start = root.grad_var
         if start is not None and scale != 1.0:

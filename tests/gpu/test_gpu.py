@@ -125,7 +125,9 @@ def results(function: Callable[..., Any], arrays: list[Any]) -> dict[str, Any]:
     if not any(y.requires_grad for y in ys):
         return found
     leaves = [x for x in xs if isinstance(x, Variable)]
-    weights = [ys[0].xp.asarray(w.astype(y.dtype)) for w, y in zip(draw(*[y.shape for y in ys]), ys, strict=True)]
+    weights = [
+        ys[0].xp.asarray(w.astype(y.dtype)) for w, y in zip(draw(*[y.shape for y in ys], seed=1), ys, strict=True)
+    ]
     for y, weight in zip(ys, weights, strict=True):
         F.sum(y * weight).backward(enable_double_backprop=True)
     grads = [x.grad_var for x in leaves]
@@ -307,7 +309,7 @@ def train(out: Path, steps: int, where: Any, resume: Path | None = None, paralle
     """A training on digits: its trainer, and the losses of its steps."""
     rng.set_seed(11)
     model = L.Classifier(MLP(32))
-    optimizer = optimizers.Adam().setup(model)
+    optimizer = optimizers.Adam(0.005).setup(model)
     iterator = SerialIterator(datasets.get_digits()[0], 100, seed=2)
     updater: Any
     if parallel:
@@ -361,7 +363,7 @@ import json
 import numpy as np
 import distrain.functions as F
 import distrain.links as L
-from distrain import comm, cuda, optimizers, rng
+from distrain import comm, cuda, optimizers
 world = comm.world()
 xp = cuda.require_cupy()
 cuda.get_device({DEVICE}).use()
@@ -379,8 +381,7 @@ shown.append(wide.tolist())
 y = xp.full((2, 2), world.rank, np.float32).T
 world.bcast(y, root=1)
 shown.append(y.tolist())
-rng.set_seed(world.rank)
-model = L.Linear(3, 2).to_device({DEVICE})
+model = L.Linear(3, 2, initialW=world.rank + 1).to_device({DEVICE})
 optimizer = optimizers.Adam(0.1).setup(model)
 for _ in range(3):
     optimizer.update(lambda: F.sum(model(xp.full((2, 3), world.rank + 1, np.float32))))
@@ -395,11 +396,12 @@ if everything:
 def test_ranks_exchange_arrays_of_a_gpu(run_ranks: Callable[..., Any], device: Any) -> None:
     everything = json.loads(run_ranks(RANKS, 2).check().stdout)
     assert everything[0] == everything[1]
-    *sums, wide, sent, _ = everything[0]
+    *sums, wide, sent, weights = everything[0]
     for total in sums:
         assert total == [[0, 3, 6], [9, 12, 15]]
     assert wide == [[3, 0, 3, 0]] * 3
     assert sent == [[1, 1], [1, 1]]
+    np.testing.assert_allclose(weights, np.full((2, 3), 0.7), rtol=1e-5)  # rank 0's ones, three steps of Adam
 
 
 # Speed

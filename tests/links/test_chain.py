@@ -197,13 +197,28 @@ def test_new_children_of_a_copy_are_its_own(make, mode):
 
 def test_init_copies_start_from_the_initial_array_again():
     model = distrain.Chain(a=L.Linear(3, 2, initialW=np.ones((2, 3), "f")))
-    with model.a.init_scope():
-        model.a.s = distrain.Parameter(np.zeros(2, "f"))
     model.a.W.array[...] = 5
-    model.a.s.array[...] = 5
+    assert model.copy("init").a.W.array.tolist() == [[1] * 3] * 2
+
+
+def test_init_copies_of_a_parameter_made_of_an_array_have_arrays_of_their_own():
+    model = distrain.Chain()
+    with model.init_scope():
+        model.s = distrain.Parameter(np.zeros(2, "f"))
     other = model.copy("init")
-    assert other.a.W.array.tolist() == [[1] * 3] * 2
-    assert other.a.s.array.tolist() == [0, 0]
+    model.s.array[...] = 5
+    assert other.s.array.tolist() == [0, 0]
+
+
+def test_a_child_assigned_later_is_trained():
+    model = Net(3)
+    optimizer = distrain.optimizers.SGD(1.0).setup(model)
+    x = X.astype("f")
+    optimizer.update(lambda: F.sum(model(x)))
+    model.l1 = L.Linear(3, 5)  # outside of init_scope, in place of a registered child
+    before = model.l1.W.array.copy()
+    optimizer.update(lambda: F.sum(model(x)))
+    assert not np.array_equal(model.l1.W.array, before)
 
 
 @pytest.mark.parametrize("mode", ["share", "copy", "init"])
@@ -225,14 +240,23 @@ def test_repeat_draws_anew_by_default():
 
 def test_errors_name_the_path():
     model = L.Classifier(Net(3))
+    model.predictor.l1.W.array = np.zeros((5, 7), "f")
+    with pytest.raises(InvalidType, match="In link: /predictor/l1$"):
+        model(X.astype("f"), np.zeros(4, "i"))
+
+
+def test_errors_name_the_path_through_a_list():
+    model = L.Classifier(Net(3))
     model.predictor.rest[1].W.array = np.zeros((2, 7), "f")
     with pytest.raises(InvalidType, match="In link: /predictor/rest/1$"):
-        model.predictor.rest[1](np.zeros((1, 5), "f")) if False else _call(model)
+        model(X.astype("f"), np.zeros(4, "i"))
 
 
-def _call(model):
-    # ChainList has no forward of its own, so its child is entered from Net.
-    return model(X.astype("f"), np.zeros(4, "i"))
+def test_errors_name_a_child_assigned_later():
+    model = L.Classifier(Net(3))
+    model.predictor.l1 = L.Linear(7, 5)  # outside of init_scope, in place of a registered child
+    with pytest.raises(InvalidType, match="In link: /predictor/l1$"):
+        model(X.astype("f"), np.zeros(4, "i"))
 
 
 def test_a_list_cannot_be_called():

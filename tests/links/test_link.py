@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import distrain
+import distrain.functions as F
 import distrain.links as L
 from distrain.errors import ArgumentError, InvalidType
 from distrain.serializers import load_npz, save_npz
@@ -81,3 +82,58 @@ def test_a_lazy_model_loads_in_its_own_dtype(tmp_path):
     assert lazy.l1.W.dtype == np.float16
     np.testing.assert_array_equal(lazy.l1.W.array, model.l1.W.array.astype(np.float16))
     np.testing.assert_array_equal(lazy.l2.W.array, model.l2.W.array)
+
+
+def test_a_parameter_or_link_assigned_anew_takes_the_place_of_the_old_one() -> None:
+    model = distrain.Chain(l1=L.Linear(4, 3), l2=L.Linear(3, 2))
+    optimizer = distrain.optimizers.SGD(0.5).setup(model)
+    x = np.ones((5, 4), np.float32)
+    optimizer.update(lambda: F.sum(model.l2(model.l1(x))))
+    model.l2 = head = L.Linear(3, 7)
+    assert head.name == "l2"
+    before = head.b.array.copy()
+    optimizer.update(lambda: F.sum(model.l2(model.l1(x))))
+    np.testing.assert_allclose(head.b.array, before - 0.5 * 5)
+
+    model.l1.b = None
+    assert [path for path, _ in model.namedparams()] == ["/l1/W", "/l2/W", "/l2/b"]
+    optimizer.update(lambda: F.sum(model.l2(model.l1(x))))
+    model.l1 = None
+    assert [path for path, _ in model.namedparams()] == ["/l2/W", "/l2/b"]
+
+
+@pytest.mark.parametrize("mode", ["copy", "init"])
+def test_what_is_shared_stays_shared_in_a_copy(mode: str) -> None:
+    layer = L.Linear(3, 3)
+    twice = distrain.Sequential(layer, F.relu, layer)
+    other = twice.copy(mode)
+    assert len(list(other.params())) == 2
+    assert other[0] is other[2]
+    assert other[0] is not layer
+
+    a, b = L.Linear(3, 3), L.Linear(3, 3)
+    b.W = a.W
+    tied = distrain.Chain(a=a, b=b).copy(mode)
+    assert tied.a.W is tied.b.W
+    assert tied.a.W is not a.W
+
+
+def test_copyparams_and_addgrads_refuse_another_structure() -> None:
+    model = distrain.Chain(l1=L.Linear(4, 3))
+    for other, message in (
+        (distrain.Chain(l2=L.Linear(4, 3)), "only here .*/l1/W.*only there .*/l2/W"),
+        (distrain.Chain(l1=L.Linear(5, 3)), r"/l1/W has shape \(3, 4\) here, but \(3, 5\) there"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            model.copyparams(other)
+        with pytest.raises(ArgumentError, match=message):
+            model.addgrads(other)
+
+
+def test_a_link_without_its_constructor_says_so() -> None:
+    class Forgot(distrain.Chain):
+        def __init__(self) -> None:
+            self.units = 3
+
+    with pytest.raises(ArgumentError, match=r"super\(\).__init__\(\) first in Forgot.__init__"):
+        list(Forgot().params())

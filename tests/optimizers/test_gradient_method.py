@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,29 @@ def test_a_file_from_before_the_first_update_loads_silently(tmp_path: Path) -> N
     optimizer, _ = make(optimizers.Adam)
     save_npz(tmp_path / "file", optimizer)
     load_npz(tmp_path / "file", make(optimizers.Adam)[0])
+
+
+def test_small_float16_gradients_survive_the_loss_scale_with_a_master() -> None:
+    with distrain.using_config("dtype", np.float16):
+        link = L.Linear(1, 1, nobias=True, initialW=0)
+    optimizer = distrain.optimizers.SGD(1.0).setup(link)
+    optimizer.use_fp32_update()
+    optimizer.set_loss_scale(2.0**14)
+    x = np.full((1, 1), 2.0**-13, np.float16)
+    optimizer.update(lambda: F.sum(link(x) * np.float16(2.0**-13)))    # the gradient is 2**-26; float16 ends at 2**-24
+    assert link.W.update_rule.state["master"].item() == -(2.0**-26)
+
+
+def test_a_parameter_that_never_gets_a_size_leaves_the_others_where_they_are() -> None:
+    model = distrain.Chain(used=L.Linear(2, 2), unused=L.Linear(None, 2))
+    optimizer = distrain.optimizers.SGD().setup(model)
+    x = np.ones((1, 2), np.float32)
+    optimizer.update(lambda: F.sum(model.used(x)))
+    array = model.used.W.array
+    optimizer.update(lambda: F.sum(model.used(x)))
+    assert model.used.W.array is array
+
+
+def test_an_optimizer_is_not_copied_with_its_model() -> None:
+    with pytest.raises(ArgumentError, match="copy the model and set up a new optimizer"):
+        copy.deepcopy(distrain.optimizers.Adam().setup(L.Linear(2, 2)))
