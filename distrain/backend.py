@@ -108,7 +108,7 @@ class GpuDevice(Device):
         if is_gpu_array(array) and array.device.id == self.id:
             return array
         with self.device:
-            return self.xp.asarray(array)
+            return self.xp.array(array)  # asarray would leave an array of another GPU where it is
 
     def __enter__(self) -> Device:
         self.device.__enter__()

@@ -127,7 +127,9 @@ def to_gpu(array: Any, device: int | None = None) -> Any:
     """
     cupy = require_cupy()
     with DummyDevice() if device is None else get_device_from_id(device):
-        return cupy.asarray(array)
+        if is_gpu_array(array) and device in (None, array.device.id):
+            return array
+        return cupy.array(array)  # asarray would leave an array of another GPU where it is
 
 
 def to_cpu(array: Any) -> Any:

@@ -32,19 +32,18 @@ class ArgumentError(DistrainError, ValueError):
 class InvalidType(DistrainError, TypeError):
     """Arrays whose shapes or dtypes do not fit a function.
 
-    Links prefix their path while the error travels up, so the message ends with the place in the model.
+    While the error travels up, each link writes the path from itself into it, so the message ends with the place in
+    the model.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
-        self.link_path: list[str] = []
-        self.last_link: object = None
+        self.link_path = ""
+        self.link: object = None  # where it was raised
 
     def __str__(self) -> str:
-        if not self.link_path:
-            return self.message
-        return f"{self.message}\nIn link: /{'/'.join(self.link_path)}"
+        return f"{self.message}\nIn link: {self.link_path}" if self.link_path else self.message
 
 
 class BackpropError(DistrainError, RuntimeError):

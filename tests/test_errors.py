@@ -64,7 +64,7 @@ def test_an_empty_mismatch_can_be_printed() -> None:
 def test_invalid_type_names_the_place_in_the_model() -> None:
     error = InvalidType("does not fit")
     assert str(error) == "does not fit"
-    error.link_path = ["predictor", "l1"]
+    error.link_path = "/predictor/l1"
     assert str(error) == "does not fit\nIn link: /predictor/l1"
 
 

@@ -48,6 +48,7 @@ class Parameter(Variable):
             if shape is not None and initializer.shape != ((shape,) if isinstance(shape, int) else tuple(shape)):
                 raise ArgumentError(f"shape {shape} was asked for, but the initial array has shape {initializer.shape}")
             Variable.array.__set__(self, initializer)  # type: ignore[attr-defined]
+            self.initializer = initializer.copy()  # training changes the array itself
         elif shape is not None:
             self.initialize((shape,) if isinstance(shape, int) else tuple(shape))
 

@@ -41,7 +41,7 @@ class Classifier(Chain):
         accfun: Callable[..., Any] | None = accuracy,
         label_key: int | str = -1,
     ) -> None:
-        if not isinstance(label_key, (int, str)):
+        if not isinstance(label_key, (int, str)) or isinstance(label_key, bool):
             raise ArgumentError(f"label_key must be the number or the name of an argument, not {label_key!r}")
         super().__init__()
         self.lossfun, self.accfun, self.label_key = lossfun, accfun, label_key
@@ -78,5 +78,7 @@ class Classifier(Chain):
         values = {"loss": loss}
         if self.compute_accuracy and self.accfun is not None:
             self.accuracy = values["accuracy"] = self.accfun(self.y, t)
+        else:
+            self.accuracy = None
         report(values, self)
         return loss

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distrain.autograd import Parameter, Variable
+from distrain.autograd.type_check import expect_float, expect_ndim
 from distrain.backend import Array
 from distrain.errors import ArgumentError
 from distrain.functions.connection.convolution_2d import convolution_2d
@@ -60,6 +61,8 @@ class Convolution2D(Link):
         for what, channels in (("in_channels", in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
                 raise ArgumentError(f"{what} is {channels}, which cannot be divided into {self.groups} groups")
+        if min(self.ksize if isinstance(self.ksize, tuple) else (self.ksize,)) < 1:
+            raise ArgumentError(f"ksize must be positive, not {self.ksize}")
         kh, kw = self.ksize if isinstance(self.ksize, tuple) else (self.ksize, self.ksize)
         self.W.initialize((self.out_channels, in_channels // self.groups, kh, kw))
 
@@ -73,5 +76,7 @@ class Convolution2D(Link):
             shape (N, out_channels, out_H, out_W).
         """
         if not self.W.is_initialized:
+            expect_ndim("convolution_2d", "x", x, 4)
+            expect_float("convolution_2d", "x", x)
             self._initialize(x.shape[1])
         return convolution_2d(x, self.W, self.b, self.stride, self.pad, dilate=self.dilate, groups=self.groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distrain.autograd import Parameter, Variable
+from distrain.autograd.type_check import expect_float, expect_ndim
 from distrain.backend import Array
 from distrain.functions.normalization.layer_normalization import layer_normalization
 from distrain.initializers import One, Zero, get_initializer
@@ -39,6 +40,8 @@ class LayerNormalization(Link):
             x: shape (N, size).
         """
         if not self.gamma.is_initialized:
+            expect_ndim("layer_normalization", "x", x, 2)
+            expect_float("layer_normalization", "x", x)
             self.gamma.initialize((x.shape[1],))
             self.beta.initialize((x.shape[1],))
         return layer_normalization(x, self.gamma, self.beta, self.eps)

@@ -54,7 +54,7 @@ class Linear(Link):
         Returns:
             shape (N, out_size).
         """
-        if not self.W.is_initialized:
+        if not self.W.is_initialized and x.ndim > n_batch_axes and x.dtype.kind == "f":  # `linear` refuses others
             in_size = 1
             for n in x.shape[n_batch_axes:]:
                 in_size *= n

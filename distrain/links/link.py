@@ -426,6 +426,7 @@ def _with_path(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _add_to_path(error: InvalidType, link: Link) -> None:
-    if link.name is not None and error.last_link is not link:  # __call__ and super().__call__ both pass here
-        error.link_path.insert(0, link.name)
-        error.last_link = link
+    if error.link is None:
+        error.link = link
+    below = next((path for path, other in link.namedlinks() if other is error.link), "/")
+    error.link_path = ("" if link.name is None else f"/{link.name}") + ("" if below == "/" else below)

@@ -103,8 +103,16 @@ class StatelessLSTM(Chain):
 class LSTM(StatelessLSTM):
     """An LSTM that keeps its state from call to call; `reset_state()` forgets it. See `StatelessLSTM`."""
 
-    def __init__(self, in_size: int | None, out_size: int | None = None, **kwargs: Any) -> None:
-        super().__init__(in_size, out_size, **kwargs)
+    def __init__(
+        self,
+        in_size: int | None,
+        out_size: int | None = None,
+        lateral_init: Any = None,
+        upward_init: Any = None,
+        bias_init: Any = None,
+        forget_bias_init: Any = None,
+    ) -> None:
+        super().__init__(in_size, out_size, lateral_init, upward_init, bias_init, forget_bias_init)
         self.reset_state()
 
     def reset_state(self) -> None:

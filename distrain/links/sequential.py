@@ -32,7 +32,7 @@ class Sequential(ChainList):
         for layer in self._layers:
             y = layer(*args)
             args = y if isinstance(y, tuple) else (y,)
-        return args if len(args) > 1 else args[0]
+        return args[0] if len(args) == 1 else args
 
     def insert(self, index: int, layer: Layer) -> None:
         """Inserts a layer before the one of that number.

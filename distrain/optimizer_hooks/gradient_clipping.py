@@ -53,6 +53,8 @@ class GradientClipping:
 
     def _square(self, piece: Any) -> Any:
         flat = piece.grad.ravel()
+        if piece.xp is not np:  # summed in float64, since nobody may look whether float32 has overflowed
+            return piece.xp.square(flat.astype(np.float64)).sum()
         if flat.dtype == np.float16:
             flat = flat.astype(np.float32)
-        return piece.xp.dot(flat, flat).astype(np.float64)
+        return np.dot(flat, flat).astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distrain import backend
 from distrain.autograd import Parameter
 from distrain.comm import Communicator
 from distrain.optimizers.flat import FlatGroup
@@ -18,16 +19,15 @@ def exchange(comm: Communicator, weight: float, groups: list[FlatGroup], loose: 
         groups, loose: the parameters, the same on every rank.
     """
     for group in groups:
-        for i, (param, (start, stop)) in enumerate(zip(group.params, group.bounds, strict=True)):
-            has_grad = param.grad is not None and weight != 0.0  # 0 * NaN would be NaN
-            group.flags[i] = param.grad is not None
-            if not has_grad:
+        for param, (start, stop) in zip(group.params, group.bounds, strict=True):
+            if param.grad is None or weight == 0.0:  # 0 * NaN would be NaN
                 group.grad[start:stop] = 0
+        group.flags[...] = group.xp.asarray([param.grad is not None for param in group.params])
         if weight not in (0.0, 1.0):
             group.grad *= group.grad.dtype.type(weight)
         comm.allreduce(group.buffer)
-        for i, param in enumerate(group.params):
-            if group.flags[i] > 0:
+        for param, flag in zip(group.params, backend.to_cpu(group.flags), strict=True):
+            if flag > 0:
                 param.grad = param._grad_view  # lies there already; says that there is a gradient
     for param in loose:
         _exchange_one(comm, weight, param)

@@ -117,27 +117,28 @@ def test_the_table_has_every_function() -> None:
 
 
 def results(function: Callable[..., Any], arrays: list[Any]) -> dict[str, Any]:
-    """Outputs, gradients, and gradients of the squared gradients."""
-    xs = [Variable(x) if x.dtype.kind == "f" else x for x in arrays]
-    ys = function(*xs)
-    ys = ys if isinstance(ys, tuple) else (ys,)
-    found = {f"output {i}": y.array for i, y in enumerate(ys)}
-    if not any(y.requires_grad for y in ys):
-        return found
-    leaves = [x for x in xs if isinstance(x, Variable)]
-    weights = [
-        ys[0].xp.asarray(w.astype(y.dtype)) for w, y in zip(draw(*[y.shape for y in ys], seed=1), ys, strict=True)
-    ]
-    for y, weight in zip(ys, weights, strict=True):
-        F.sum(y * weight).backward(enable_double_backprop=True)
-    grads = [x.grad_var for x in leaves]
-    found |= {f"gradient {i}": g.array for i, g in enumerate(grads) if g is not None}
-    for x in leaves:
-        x.cleargrad()
-    for g in grads:
-        if g is not None and g.requires_grad and g.creator is not None:
-            F.sum(g * g).backward()
-    return found | {f"second gradient {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None}
+    """Outputs, gradients of the plain and of the recorded pass, and gradients of the squared gradients."""
+    found: dict[str, Any] = {}
+    for recorded in (False, True):
+        xs = [Variable(x) if x.dtype.kind == "f" else x for x in arrays]
+        leaves = [x for x in xs if isinstance(x, Variable)]
+        ys = function(*xs)
+        ys = ys if isinstance(ys, tuple) else (ys,)
+        found |= {f"output {i}": y.array for i, y in enumerate(ys)}
+        if not any(y.requires_grad for y in ys):
+            break
+        for y, weight in zip(ys, draw(*[y.shape for y in ys], seed=1), strict=True):
+            F.sum(y * y.xp.asarray(weight.astype(y.dtype))).backward(enable_double_backprop=recorded)
+        found |= {f"gradient {i}, {recorded=}": x.grad for i, x in enumerate(leaves) if x.grad is not None}
+    else:
+        grads = [x.grad_var for x in leaves]
+        for x in leaves:
+            x.cleargrad()
+        for g in grads:
+            if g is not None and g.creator is not None:
+                F.sum(g * g).backward()
+        found |= {f"second gradient {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -275,6 +276,16 @@ def test_an_optimizer_takes_the_same_steps(device: Any, make: Callable[[], Any],
     same_numbers(models[1], models[0])
 
 
+def test_huge_gradients_are_clipped_and_not_lost(device: Any) -> None:
+    model = L.Linear(2, 1, nobias=True, initialW=0).to_device(device)
+    optimizer = optimizers.SGD(lr=1).setup(model)
+    optimizer.add_hook(GradientClipping(5))
+    model.W.grad = device.send(np.array([[3e30, 4e30]], np.float32))
+    with np.errstate(over="ignore"):
+        optimizer.update()
+    np.testing.assert_allclose(cuda.to_cpu(model.W.array), [[-3, -4]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_float16_trains_with_float32_masters(device: Any, make: Callable[[], Any]) -> None:
     models = twins(lambda: L.Linear(4, 2, initialW=distrain.initializers.Normal(0.5, dtype=np.float16)))
@@ -287,6 +298,7 @@ def test_float16_trains_with_float32_masters(device: Any, make: Callable[[], Any
         for _ in range(5):
             model.cleargrads()
             optimizer.update(lambda model=model, where=where: F.sum(model(where.send(x)) ** 2))
+    assert models[1].W.dtype == np.float16
     close(models[1].W.array, models[0].W.array, rtol=1e-2, atol=1e-2)
 
 
@@ -310,7 +322,8 @@ def train(out: Path, steps: int, where: Any, resume: Path | None = None, paralle
     rng.set_seed(11)
     model = L.Classifier(MLP(32))
     optimizer = optimizers.Adam(0.005).setup(model)
-    iterator = SerialIterator(datasets.get_digits()[0], 100, seed=2)
+    train_set, test_set = datasets.get_digits()
+    iterator = SerialIterator(train_set, 100, seed=2)
     updater: Any
     if parallel:
         model(np.zeros((1, 64), np.float32), np.zeros(1, np.int32))
@@ -318,6 +331,8 @@ def train(out: Path, steps: int, where: Any, resume: Path | None = None, paralle
     else:
         updater = training.StandardUpdater(iterator, optimizer, device=where)
     trainer = training.Trainer(updater, (steps, "iteration"), out=str(out))
+    held_out = SerialIterator(test_set, 100, repeat=False, shuffle=False)
+    trainer.extend(extensions.Evaluator(held_out, model, device=where), trigger=(25, "iteration"))
     trainer.extend(extensions.LogReport(trigger=(10, "iteration")))
     trainer.extend(extensions.snapshot(filename="state_{.updater.iteration}"), trigger=(25, "iteration"))
     losses: list[float] = []
@@ -340,8 +355,9 @@ def test_a_training_on_the_gpu_follows_that_on_the_cpu(device: Any, tmp_path: Pa
     assert len(on_gpu) == 50
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
     assert on_gpu[-1] < on_gpu[0] / 2
-    log = json.loads((tmp_path / "gpu" / "log").read_text())
-    assert log[-1]["main/loss"] == pytest.approx(np.mean(on_cpu[-10:]), abs=1e-3)
+    ours, theirs = (json.loads((tmp_path / name / "log").read_text())[-1] for name in ("gpu", "cpu"))
+    for key in ("main/loss", "validation/main/loss"):
+        assert ours[key] == pytest.approx(theirs[key], abs=1e-3)
 
     for where in (DEVICE, -1):  # the file continues the run, on either device
         _, rest = train(tmp_path / f"resumed{where}", 50, where, tmp_path / "gpu" / "state_25")

@@ -79,7 +79,7 @@ def test_children_by_keyword():
     with pytest.raises(KeyError, match="'c'; its children are a, b"):
         model["c"]
     model.c = L.Linear(3, 2)  # outside of init_scope
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="'c'"):
         model["c"]
     assert len(paths(model)) == 3
 
@@ -208,6 +208,23 @@ def test_init_copies_of_a_parameter_made_of_an_array_have_arrays_of_their_own():
     other = model.copy("init")
     model.s.array[...] = 5
     assert other.s.array.tolist() == [0, 0]
+
+
+def test_init_copies_start_from_the_array_of_a_parameter():
+    model = distrain.Chain()
+    with model.init_scope():
+        model.s = distrain.Parameter(np.zeros(2, "f"))
+    model.s.array[...] = 5
+    assert model.copy("init").s.array.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("mode", ["share", "copy", "init"])
+def test_copies_keep_shared_children_shared(mode):
+    shared = L.Linear(3, 3)
+    other = distrain.Chain(a=shared, b=distrain.ChainList(shared)).copy(mode)
+    assert other.a.W is other.b[0].W
+    assert (other.a.W is shared.W) == (mode == "share")
+    assert paths(other) == ["/a/W", "/a/b"]
 
 
 def test_a_child_assigned_later_is_trained():

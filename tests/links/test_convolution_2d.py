@@ -68,6 +68,16 @@ def test_the_first_input_gives_the_channels():
         link(np.zeros((2, 3, 6, 5), "f"))
 
 
+@pytest.mark.parametrize(
+    "n_in",
+    [4, None],
+)
+def test_too_few_axes(n_in):
+    model = distrain.Chain(conv=L.Convolution2D(n_in, 3, 2))
+    with pytest.raises(InvalidType, match="In link: /conv$"):
+        model.conv(np.ones(3, "f"))
+
+
 def test_short_form():
     link = L.Convolution2D(3, 2)  # out_channels, ksize
     assert link(X.astype("f")).shape == (2, 3, 5, 4)

@@ -57,6 +57,16 @@ def test_another_size():
             link(np.zeros((4, 6), "f"))
 
 
+@pytest.mark.parametrize(
+    "size",
+    [5, None],
+)
+def test_too_few_axes(size):
+    model = distrain.Chain(norm=L.LayerNormalization(size))
+    with pytest.raises(InvalidType, match="In link: /norm$"):
+        model.norm(np.ones(5, "f"))
+
+
 def test_initial_arrays():
     gamma, beta = random.randn(2, 5).astype("f")
     link = L.LayerNormalization(5, initial_gamma=gamma, initial_beta=beta)

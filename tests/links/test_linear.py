@@ -50,6 +50,13 @@ def test_the_first_input_gives_the_size():
         link(np.zeros((4, 5), "f"))
 
 
+def test_a_refused_first_input_gives_no_size():
+    link = L.Linear(None, 2)
+    with pytest.raises(InvalidType):
+        link(np.ones(3, "f"))
+    assert link(X.astype("f")).shape == (4, 2)
+
+
 def test_one_size_is_the_output():
     link = L.Linear(2)
     assert link(X.astype("f")).shape == (4, 2)

@@ -196,6 +196,13 @@ def test_round_trip(n_in, tmp_path):
     np.testing.assert_array_equal(other(x).array, y.array)
 
 
+def test_initializers_by_position():
+    link = L.LSTM(IN, UNITS, 1.0, 2.0, 3.0, 4.0)  # as in StatelessLSTM
+    assert (link.lateral.W.array == 1).all()
+    assert (link.upward.W.array == 2).all()
+    np.testing.assert_array_equal(link.upward.b.array.reshape(UNITS, 4), [[3, 3, 4, 3]] * UNITS)
+
+
 def test_truncated_backpropagation():
     link = L.LSTM(IN, UNITS)
     xs = [distrain.Variable(x) for x in STEPS.astype("f")]

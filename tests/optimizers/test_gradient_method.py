@@ -128,7 +128,7 @@ def test_small_float16_gradients_survive_the_loss_scale_with_a_master() -> None:
     optimizer.use_fp32_update()
     optimizer.set_loss_scale(2.0**14)
     x = np.full((1, 1), 2.0**-13, np.float16)
-    optimizer.update(lambda: F.sum(link(x) * np.float16(2.0**-13)))    # the gradient is 2**-26; float16 ends at 2**-24
+    optimizer.update(lambda: F.sum(link(x) * np.float16(2.0**-13)))  # the gradient is 2**-26; float16 ends at 2**-24
     assert link.W.update_rule.state["master"].item() == -(2.0**-26)
 
 

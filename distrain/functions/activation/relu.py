@@ -13,11 +13,13 @@ from distrain.backend import Array, get_array_module
 class ReLU(Primitive):
     """See `relu`."""
 
+    _keep_outputs = (0,)
+
     def check_type_forward(self, in_types: tuple[Array, ...]) -> None:
-        expect_float("relu", "x", in_types[0])
+        if in_types[0].dtype.kind != "f":
+            expect_float("relu", "x", in_types[0])
 
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-        self.retain_outputs((0,))
         return (get_array_module(inputs[0]).maximum(inputs[0], 0),)
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:

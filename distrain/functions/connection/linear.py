@@ -17,6 +17,8 @@ from distrain.functions.connection.gemm import gemm
 class Linear(Primitive):
     """See `linear`."""
 
+    _keep_inputs = (0, 1)
+
     def __init__(self, n_batch_axes: int = 1) -> None:
         self.n_batch_axes = n_batch_axes
 
@@ -39,7 +41,6 @@ class Linear(Primitive):
 
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         x, W = inputs[:2]
-        self.retain_inputs((0, 1))
         y = gemm(x if x.ndim == 2 else self._rows(x, W.shape[1]), W.T, x.dtype)
         if len(inputs) == 3:
             y += inputs[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -97,7 +98,7 @@ class SoftmaxCrossEntropy(Primitive):
             # Read as unsigned, negative labels are large: one look finds both kinds of wrong ones.
             and np.maximum.reduce(labels.view(_UNSIGNED[labels.itemsize])) < classes
         ):
-            self._places = labels + np.arange(0, labels.size * classes, classes)
+            self._places = labels + _row_starts(labels.size, classes, xp)
             return
         inside = (labels >= 0) & (labels < classes)
         counted = xp.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
@@ -110,17 +111,18 @@ class SoftmaxCrossEntropy(Primitive):
 
     def _score(self, x: Array, t: Array, xp: Any) -> tuple[Array, Array, Array]:
         """Exponentials of the shifted logits (M, K), their sums (M,), and the shifted logit of each label (M,)."""
-        rows = xp.ascontiguousarray(_as_rows(x))  # so that the flat views below are views
+        rows = _as_rows(x)
+        if not rows.flags.c_contiguous:
+            rows = xp.ascontiguousarray(rows)  # so that the flat views below are views
         if rows.dtype == np.float16:  # sums of exponentials need more digits
             rows = rows.astype(np.float32)
         classes = rows.shape[1]
         # NumPy's max and sum over a short last axis take two to four times as long as argmax and a product with ones.
-        starts = xp.arange(0, rows.size, classes)
-        largest = rows.reshape(-1).take(rows.argmax(axis=1) + starts)
+        largest = rows.reshape(-1).take(rows.argmax(axis=1) + _row_starts(len(rows), classes, xp))
         shifted = rows - largest[:, None]
         picked = shifted.reshape(-1).take(self._places)
         xp.exp(shifted, out=shifted)
-        return shifted, shifted.dot(xp.ones(classes, shifted.dtype)), picked
+        return shifted, shifted.dot(_ones(classes, shifted.dtype, xp)), picked
 
     def _row_weights(self, t: Array, xp: Any, dtype: Any) -> Array | None:
         if self.class_weight is None:
@@ -148,6 +150,31 @@ class SoftmaxCrossEntropy(Primitive):
         factor: Any = xp.ones(column, x.dtype) if weight is None else weight.reshape(column)
         scale = gy / float(self._divisor(x)) if self.mean else gy.reshape(column)
         return mul(Softmax(1).apply1(x) - _from_rows(one_hot, x.shape), scale * factor)
+
+
+def _row_starts(rows: int, classes: int, xp: Any) -> Array:
+    """Where each row begins in the flat view, (rows,)."""
+    if xp is not np:
+        return xp.arange(0, rows * classes, classes)
+    return _host_row_starts(rows, classes)
+
+
+def _ones(count: int, dtype: Any, xp: Any) -> Array:
+    return xp.ones(count, dtype) if xp is not np else _host_ones(count, dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _host_row_starts(rows: int, classes: int) -> Array:
+    starts = np.arange(0, rows * classes, classes)
+    starts.setflags(write=False)
+    return starts
+
+
+@functools.lru_cache(maxsize=8)
+def _host_ones(count: int, dtype: Any) -> Array:
+    ones = np.ones(count, dtype)
+    ones.setflags(write=False)
+    return ones
 
 
 def _as_rows(x: Array) -> Array:
