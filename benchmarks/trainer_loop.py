@@ -1,6 +1,6 @@
 """Time of one iteration of a whole training on the CPU, beside a loop in bare NumPy and beside PyTorch.
 
-    python -m benchmarks.trainer_loop [--rounds 15]
+    python -m benchmarks.trainer_loop [--rounds 20]
 
 An MLP 784-n-n-10 on 60,000 random images of MNIST's shape, batch 100, Adam. distrain runs Trainer, StandardUpdater,
 SerialIterator and a LogReport every 100 iterations; `bare_numpy` does the same work by hand; PyTorch takes its batches
@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import bare_numpy
-from benchmarks.turns import Contestant, serve, take_turns, verdict
+from benchmarks.turns import Result, serve, take_turns, verdict
 
 BATCH = 100
 TURN = {50: 600, 1000: 40}  # iterations of a turn by units
@@ -126,7 +126,7 @@ def compare(units: int, threads: int, rounds: int) -> None:
     print(f"  memory over bare NumPy      {_memory(ours, bare)}", flush=True)
 
 
-def _memory(ours: Contestant, bare: Contestant) -> str:
+def _memory(ours: Result, bare: Result) -> str:
     over = ours.peak - bare.peak
     return f"{over / 2**20:.0f} MiB {'<=' if over <= MEMORY_LIMIT else '> '} {MEMORY_LIMIT / 2**20:.0f} MiB" + (
         "  MISSED" * (over > MEMORY_LIMIT)
@@ -135,7 +135,7 @@ def _memory(ours: Contestant, bare: Contestant) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time of a training's iteration, beside bare NumPy's and PyTorch's.")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant (default: 15)")
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each contestant (default: 20)")
     parser.add_argument("--units", type=int, nargs="+", choices=TURN, default=list(TURN), help="of the hidden layers")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="BLAS threads (default: 1 and 2)")
     parser.add_argument("--serve", choices=CONTESTANTS, help=argparse.SUPPRESS)

@@ -1,7 +1,8 @@
 """Fair timing on a machine that does other things too: contestants in processes of their own take turns.
 
-Each contestant starts once, then works only when it is its turn, so that whatever else the machine does hits all
-alike. Figures are medians over the turns, and what is judged is the ratio of two medians of one run.
+Each contestant works only when it is its turn, so that whatever else the machine does hits all alike. All start anew a
+few times: where its memory happens to lie can make a process a fifth slower for as long as it lives. Figures are
+medians over all turns, and what is judged is the ratio of two medians of one run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+STARTS = 4
 WARM_UP = 2  # turns that do not count: caches fill, lazily made buffers appear, the clock of the cores goes up
 
 
@@ -97,25 +99,42 @@ class Contestant:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    @property
-    def median(self) -> float:
-        """Seconds of one iteration, without the turns that warm up."""
-        return statistics.median(self.seconds[WARM_UP:])
+
+class Result:
+    """What a contestant has shown in all its turns.
+
+    Attributes:
+        median: seconds of one iteration, without the turns that warm up.
+        peak: the most memory, in bytes, of its processes.
+    """
+
+    def __init__(self, contestants: Sequence[Contestant]) -> None:
+        self.median = statistics.median([s for one in contestants for s in one.seconds[WARM_UP:]])
+        self.peak = max(one.peak for one in contestants)
 
 
-def take_turns(commands: Mapping[str, Sequence[str]], threads: int, rounds: int) -> dict[str, Contestant]:
-    """Starts contestants by name and lets each work `rounds` times, and `WARM_UP` times more, in turn."""
-    contestants: dict[str, Contestant] = {}
-    try:
-        for name, command in commands.items():
-            contestants[name] = Contestant(command, thread_limits(threads))
-        for _ in range(WARM_UP + rounds):
-            for contestant in contestants.values():
-                contestant.turn()
-    finally:
-        for contestant in contestants.values():
-            contestant.close()
-    return contestants
+def take_turns(commands: Mapping[str, Sequence[str]], threads: int, rounds: int) -> dict[str, Result]:
+    """Lets contestants work in turn, `rounds` times each and more to warm up.
+
+    Args:
+        commands: arguments of the interpreter, by the contestant's name.
+        threads: BLAS threads of each.
+        rounds: turns that count, spread over `STARTS` processes each.
+    """
+    every: dict[str, list[Contestant]] = {name: [] for name in commands}
+    for _ in range(STARTS):
+        running: list[Contestant] = []
+        try:
+            for name, command in commands.items():
+                running.append(Contestant(command, thread_limits(threads)))
+                every[name].append(running[-1])
+            for _ in range(WARM_UP + max(1, rounds // STARTS)):
+                for contestant in running:
+                    contestant.turn()
+        finally:
+            for contestant in running:
+                contestant.close()
+    return {name: Result(contestants) for name, contestants in every.items()}
 
 
 def verdict(ratio: float, limit: float) -> str:
