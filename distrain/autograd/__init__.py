@@ -1,6 +1,6 @@
 """Differentiation: Variables, functions and the backward pass."""
 
-from distrain.autograd.function_node import Function as Function
+from distrain.autograd.function import Function as Function
 from distrain.autograd.function_node import FunctionNode as FunctionNode
 from distrain.autograd.function_node import Primitive as Primitive
 from distrain.autograd.grad import grad as grad

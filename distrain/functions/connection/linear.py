@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from distrain.autograd import Primitive, Variable, type_check
 from distrain.backend import Array
 from distrain.functions.connection.gemm import gemm
+from distrain.functions.constants import host_ones
 
 
 class Linear(Primitive):
@@ -70,7 +70,7 @@ class Linear(Primitive):
         if dtype.char == "e":  # float16 would lose the small addends
             return gy.sum(axis=0, dtype=np.float32).astype(dtype)
         if isinstance(gy, np.ndarray) and gy.dtype == dtype:  # BLAS adds rows up several times faster than NumPy
-            return np.dot(_ones(len(gy), dtype), gy, self.grad_buffer(2))
+            return np.dot(host_ones(len(gy), dtype), gy, self.grad_buffer(2))
         return gy.sum(axis=0, dtype=dtype, out=self.grad_buffer(2))
 
     def _graph(self, targets: tuple[int, ...], gy: Variable, x: Variable, W: Variable, shape: Any) -> Sequence[Any]:
@@ -89,13 +89,6 @@ class Linear(Primitive):
 
     def _rows(self, x: Any, size: int) -> Any:
         return x.reshape((math.prod(x.shape[: self.n_batch_axes]), size))
-
-
-@functools.lru_cache(maxsize=4)
-def _ones(n: int, dtype: Any) -> Array:
-    ones = np.ones(n, dtype)
-    ones.setflags(write=False)
-    return ones
 
 
 def linear(x: Any, W: Any, b: Any = None, n_batch_axes: int = 1) -> Variable:

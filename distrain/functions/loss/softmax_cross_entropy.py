@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from distrain.backend import Array, get_array_module
 from distrain.config import config
 from distrain.errors import ArgumentError
 from distrain.functions.activation.softmax import Softmax
+from distrain.functions.constants import host_ones, host_row_starts
 from distrain.functions.math.basic import mul
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -153,28 +153,11 @@ class SoftmaxCrossEntropy(Primitive):
 
 
 def _row_starts(rows: int, classes: int, xp: Any) -> Array:
-    """Where each row begins in the flat view, (rows,)."""
-    if xp is not np:
-        return xp.arange(0, rows * classes, classes)
-    return _host_row_starts(rows, classes)
+    return host_row_starts(rows, classes) if xp is np else xp.arange(0, rows * classes, classes)
 
 
 def _ones(count: int, dtype: Any, xp: Any) -> Array:
-    return xp.ones(count, dtype) if xp is not np else _host_ones(count, dtype)
-
-
-@functools.lru_cache(maxsize=8)
-def _host_row_starts(rows: int, classes: int) -> Array:
-    starts = np.arange(0, rows * classes, classes)
-    starts.setflags(write=False)
-    return starts
-
-
-@functools.lru_cache(maxsize=8)
-def _host_ones(count: int, dtype: Any) -> Array:
-    ones = np.ones(count, dtype)
-    ones.setflags(write=False)
-    return ones
+    return host_ones(count, dtype) if xp is np else xp.ones(count, dtype)
 
 
 def _as_rows(x: Array) -> Array:
