@@ -167,3 +167,11 @@ def _contradiction(environ: Mapping[str, str], one: RankInfo, other: RankInfo) -
         f"  {other.launcher}: rank {other.rank} of {other.size} ({_shown(environ, other.launcher)})\n"
         f"{_NESTED}"
     )
+
+
+_LAUNCHER_PREFIXES = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "HYDI_", "MPI_LOCAL", "SLURM_STEP_", "SLURM_PROCID")
+
+
+def without_launcher(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a helper process of a rank, which is no rank itself and must not be taken for one."""
+    return {name: value for name, value in environ.items() if not name.startswith(_LAUNCHER_PREFIXES)}

@@ -6,7 +6,11 @@
     ├── BackpropError        (RuntimeError)   a backward pass that the recorded graph cannot give
     ├── DeviceError          (RuntimeError)   a device that is not there
     ├── DatasetError         (ValueError)     a dataset or one of its samples is unusable
-    │   └── DownloadError    (OSError)        a file could not be fetched, or is not what it should be
+    │   ├── DownloadError    (OSError)        a file could not be fetched, or is not what it should be
+    │   ├── SampleError      (RuntimeError)   a sample that another process could not read
+    │   └── TransferError    (TypeError)      a dataset or a sample that cannot travel to another process
+    ├── FeedError            (RuntimeError)   the processes that read the data cannot go on
+    ├── WireError            (ValueError)     a message that is malformed, or a value that cannot be sent
     ├── SerializationError   (ValueError)     a file that cannot be read or does not belong to this object
     │   ├── CorruptFileError                  truncated, damaged, or holding pickled objects
     │   └── MismatchError    (KeyError)       another model's file: names what is missing and what is surplus
@@ -60,6 +64,22 @@ class DatasetError(DistrainError, ValueError):
 
 class DownloadError(DatasetError, OSError):
     """A file could not be fetched, or its content is not what it should be."""
+
+
+class SampleError(DatasetError, RuntimeError):
+    """A sample raised an exception in another process, or ends every process that reads it."""
+
+
+class TransferError(DatasetError, TypeError):
+    """A dataset, or a sample, cannot travel to another process."""
+
+
+class FeedError(DistrainError, RuntimeError):
+    """The processes that read the data cannot go on."""
+
+
+class WireError(DistrainError, ValueError):
+    """A message is malformed, or a value cannot be sent."""
 
 
 class SerializationError(DistrainError, ValueError):

@@ -9,6 +9,7 @@ from distrain.comm.mpi import MpiCommunicator as MpiCommunicator
 from distrain.comm.topology import Position as Position
 from distrain.comm.topology import core_share as core_share
 from distrain.comm.topology import position as position
+from distrain.comm.world import cores as cores
 from distrain.comm.world import local as local
 from distrain.comm.world import world as world
 
@@ -19,6 +20,7 @@ __all__ = [
     "Position",
     "Reduction",
     "core_share",
+    "cores",
     "local",
     "position",
     "world",

@@ -30,6 +30,7 @@ _THREAD_VARIABLES = (
 _lock = threading.Lock()
 _local = LocalCommunicator()
 _worlds: list[Communicator] = []
+_shares: list[int] = []  # this rank's cores, once MPI has started
 
 
 def local() -> Communicator:
@@ -135,13 +136,20 @@ def _mismatch(info: RankInfo, library: str, other_side: str) -> WorldError:
     )
 
 
+def cores() -> int:
+    """How many cores of its node are this rank's, at least 1; asks for the world first."""
+    comm = world()
+    return _shares[0] if comm.size > 1 else len(_usable_cores())
+
+
 def _limit_threads(comm: MpiCommunicator) -> None:
-    cores = comm.allgather_obj(_usable_cores())
+    every = comm.allgather_obj(_usable_cores())
+    _shares.append(core_share(comm.rank, comm.hosts, every))
     if any(os.environ.get(name) for name in _THREAD_VARIABLES):
         return
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(core_share(comm.rank, comm.hosts, cores), user_api="blas")
+    threadpool_limits(_shares[0], user_api="blas")
 
 
 def _usable_cores() -> frozenset[int]:

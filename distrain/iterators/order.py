@@ -8,13 +8,17 @@ spans and looks the sample indices up in the orders of their epochs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Order = NDArray[np.intp]
-"""Sample indices in the order of one epoch, `(epoch size,)`."""
+from distrain.iterators.keyed import KeyedOrder
+
+Order: TypeAlias = NDArray[np.intp] | KeyedOrder
+"""Sample indices in the order of one epoch, `(epoch size,)`: an array, or computed where they are asked for."""
+
+_LARGEST_ARRAY = 1 << 20
 
 
 class Span(NamedTuple):
@@ -37,9 +41,13 @@ class Step(NamedTuple):
 def permutation(seed: int, epoch: int, length: int) -> Order:
     """The shuffled order of an epoch: a function of its arguments alone.
 
-    The generator is Philox keyed by `(seed, epoch)`, so the order of an epoch does not depend on those before.
+    The generator is Philox keyed by `(seed, epoch)`, so the order of an epoch does not depend on those before. Up to
+    2**20 samples it shuffles an array; of more, the generator gives the keys of a permutation that is computed where it
+    is asked for, so that a resume in the middle of a billion samples costs what it costs at their start.
     """
     bits = np.random.Philox(key=np.array([seed, epoch], np.uint64))
+    if length > _LARGEST_ARRAY:
+        return KeyedOrder(length, bits)
     return np.random.Generator(bits).permutation(length)
 
 

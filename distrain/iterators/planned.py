@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,36 @@ from distrain.errors import ArgumentError, DatasetError, MismatchError
 from distrain.iterators import order, seats
 from distrain.iterators.iterator import Iterator
 from distrain.iterators.order_samplers import ShuffleOrderSampler
+from distrain.iterators.reading import OnError, Reader, Skipped, SkippedSampleWarning, checked_on_error
 
 _MAX_SEED = 2**63
+
+
+class Planned(NamedTuple):
+    """One minibatch before it is read.
+
+    Attributes:
+        step: of the job, with the cursor after it.
+        spans: this rank's samples, by position in the orders of their epochs.
+        orders: the orders of these epochs.
+        share: this rank's part of the minibatch; None where each rank's minibatches are its own.
+    """
+
+    step: order.Step
+    spans: tuple[order.Span, ...]
+    orders: Mapping[int, order.Order | None]
+    share: minibatch.Share | None
+
+    @property
+    def runs(self) -> list[tuple[int, list[int]]]:
+        """This rank's samples by index, `(epoch, indices)` for each epoch in turn."""
+        return [(span.epoch, order.indices((span,), self.orders).tolist()) for span in self.spans]
+
+    @property
+    def orders_after(self) -> Mapping[int, order.Order | None]:
+        """The orders that the minibatch after this one starts with."""
+        orders, epoch = self.orders, self.step.epoch
+        return orders if len(orders) == 1 else {epoch: orders[epoch]}
 
 
 class PlannedIterator(Iterator):
@@ -34,17 +62,20 @@ class PlannedIterator(Iterator):
         order_sampler: makes the order of each epoch, see `OrderSampler`.
         comm: the communicator whose ranks share a minibatch; None is the job's world.
         batch: what `batch_size` counts.
-        seed: of the order; None is the job's.
+        seed: of the order and of the samples' random numbers; None is the job's.
+        on_error: what happens when the dataset raises: "raise" lets the exception out, "skip" reads the next sample of
+            the dataset in place of the broken one, warns, and lists it in `skipped`.
 
     Attributes:
         dataset: as given.
         batch_size: as given.
         order_sampler: as given, or the one that `shuffle` stands for; None keeps the order of the dataset.
         current_position: samples of the current epoch that are used up.
+        skipped: how many samples `on_error="skip"` has replaced.
 
     Raises:
         ArgumentError: a batch size that is no positive integer, `shuffle` and `order_sampler` together, an unknown
-            `batch`, an order sampler that gives no order.
+            `batch` or `on_error`, an order sampler that gives no order.
         DatasetError: the dataset is empty, or has no length.
     """
 
@@ -59,6 +90,7 @@ class PlannedIterator(Iterator):
         comm: Communicator | None = None,
         batch: Literal["global", "per-rank"] = "global",
         seed: int | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         if batch not in ("global", "per-rank"):
             raise ArgumentError(f"batch must be 'global' or 'per-rank', not {batch!r}")
@@ -75,6 +107,9 @@ class PlannedIterator(Iterator):
         self._joined: tuple[int, int, int] | None = None  # rank, size, samples of the job's minibatch
         self._shuffles = type(self.order_sampler) is ShuffleOrderSampler and self.order_sampler.random_state is None
         self._seed = _seed(seed)
+        self._on_error = checked_on_error(on_error)
+        self._reader: Reader | None = None
+        self.skipped = 0
         self.reset()
 
     def reset(self) -> None:
@@ -108,35 +143,47 @@ class PlannedIterator(Iterator):
         return self._join()[2]
 
     def __next__(self) -> Batch:
-        rank, size, batch_size = self._joined or self._join()
-        length = self._epoch_size
-        step = order.next_minibatch(self.epoch, self.current_position, batch_size, length, self._repeat)
-        if step is None:
+        planned = self._plan(self.epoch, self.current_position, self._orders)
+        if planned is None:
             minibatch.announce(None)
             raise StopIteration
-        orders = self._orders if step.epoch == self.epoch or not self._repeat else self._orders_until(step.epoch)
-        spans = step.spans
-        mine = None
+        batch = self._read(planned)  # may raise; the cursor then stays before this minibatch
+        step = planned.step
+        self._previous_epoch_detail = self.epoch + self.current_position / self._epoch_size
+        self.is_new_epoch = step.epoch != self.epoch
+        self.epoch, self.current_position = step.epoch, step.position
+        self._orders = planned.orders_after
+        minibatch.announce(planned.share)
+        return batch
+
+    def _plan(self, epoch: int, position: int, orders: Mapping[int, order.Order | None]) -> Planned | None:
+        """The minibatch after a cursor; None when there is none. Changes nothing.
+
+        Args:
+            epoch: of the cursor.
+            position: of the cursor.
+            orders: of that epoch, at least.
+        """
+        rank, size, batch_size = self._joined or self._join()
+        length = _size(orders.get(epoch), self._dataset_length)
+        step = order.next_minibatch(epoch, position, batch_size, length, self._repeat)
+        if step is None:
+            return None
+        if step.epoch != epoch and self._repeat:
+            orders = self._orders_until(step.epoch, epoch, position, orders)
+        spans, mine = step.spans, None
         if not self._scattered:
             start, stop = (0, step.total) if size == 1 else share(step.total, rank, size)
-            before = order.ordinal(self.epoch, self.current_position, batch_size, length)
+            before = order.ordinal(epoch, position, batch_size, length)
             ranks = None if self._comm is None else size
             mine = minibatch.Share(before, start, stop - start, step.total, ranks)
             if size > 1:  # a rank without a sample gets the first one, which weighs nothing
                 spans = order.part(spans, start, stop) if stop > start else order.part(spans, 0, 1)
-        batch = self._read(spans, orders, mine)  # may raise; the cursor then stays before this minibatch
-        self._previous_epoch_detail = self.epoch + self.current_position / length
-        self.is_new_epoch = step.epoch != self.epoch
-        self.epoch, self.current_position = step.epoch, step.position
-        self._orders = orders if len(orders) == 1 else {step.epoch: orders[step.epoch]}
-        minibatch.announce(mine)
-        return batch
+        return Planned(step, spans, orders, mine)
 
     @abstractmethod
-    def _read(
-        self, spans: tuple[order.Span, ...], orders: Mapping[int, order.Order | None], mine: minibatch.Share | None
-    ) -> Batch:
-        """The batch of the samples in some spans."""
+    def _read(self, planned: Planned) -> Batch:
+        """The batch of a planned minibatch."""
 
     def _join(self) -> tuple[int, int, int]:
         """Asks for the communicator, once."""
@@ -153,6 +200,27 @@ class PlannedIterator(Iterator):
             self._joined = comm.rank, size, batch_size
         return self._joined
 
+    def _examples(self, planned: Planned) -> list[Any]:
+        """The examples of a minibatch, read one by one in this thread."""
+        reader = self._reader
+        if reader is None or reader.dataset is not self.dataset or reader.seed != self._seed:
+            reader = self._reader = Reader(self.dataset, self._known_seed(), self._on_error)
+        examples = reader.examples(planned.runs)
+        if reader.skipped:
+            self._note_skipped(reader.skipped)
+            reader.skipped = []
+        return examples
+
+    def _note_skipped(self, skipped: Sequence[Skipped]) -> None:
+        self.skipped += len(skipped)
+        for one in skipped:
+            warnings.warn(
+                f"sample {one.index} of {type(self.dataset).__name__} (epoch {one.epoch}) cannot be read and is "
+                f"replaced by sample {one.substitute}: {one.error}",
+                SkippedSampleWarning,
+                stacklevel=4,
+            )
+
     def _known_seed(self) -> int:
         if self._seed is None:
             self._seed = rng.seed()
@@ -162,10 +230,12 @@ class PlannedIterator(Iterator):
     def _epoch_size(self) -> int:
         return _size(self._orders.get(self.epoch), self._dataset_length)
 
-    def _orders_until(self, epoch: int) -> Mapping[int, order.Order | None]:
-        orders = dict(self._orders)
-        for later in range(self.epoch + 1, epoch + 1):
-            orders[later] = self._order(later, orders[later - 1], self.current_position)
+    def _orders_until(
+        self, last: int, epoch: int, position: int, known: Mapping[int, order.Order | None]
+    ) -> Mapping[int, order.Order | None]:
+        orders = dict(known)
+        for later in range(epoch + 1, last + 1):
+            orders[later] = self._order(later, orders[later - 1], position)
         return orders
 
     def _order(
@@ -178,9 +248,10 @@ class PlannedIterator(Iterator):
             seed = self._known_seed()
         if self._shuffles:
             return order.permutation(seed, epoch, self._dataset_length)
+        current = np.arange(self._dataset_length) if previous is None else previous[:]
         with seats.kept():
             seats.sit(seed, epoch, seats.ORDER)
-            made = self.order_sampler(np.arange(self._dataset_length) if previous is None else previous, position)
+            made = self.order_sampler(current, position)
         checked = _checked_order(made, self._dataset_length, f"order_sampler {self.order_sampler!r}")
         if previous is not None and len(checked) != len(previous):
             raise ArgumentError(

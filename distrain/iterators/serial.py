@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from distrain.dataset.batch import Batch
 from distrain.dataset.columns import columns_at
 from distrain.errors import DatasetError
-from distrain.iterators import order, seats
-from distrain.iterators.planned import PlannedIterator
-from distrain.minibatch import Share
+from distrain.iterators import order
+from distrain.iterators.planned import Planned, PlannedIterator
 
 
 class SerialIterator(PlannedIterator):
@@ -23,37 +19,22 @@ class SerialIterator(PlannedIterator):
     last minibatch has no sample gets the minibatch's first sample, with a weight of 0.
 
     Datasets in arrays (TupleDataset, DictDataset and parts of them) are read by column, in one step a batch. Others are
-    read sample by sample; what they draw from `np.random` and `random` depends on the seed, the epoch and the sample
-    alone. Arguments, attributes and errors are those of `PlannedIterator`.
+    read sample by sample; what they draw from `distrain.rng.sample_rng()`, `np.random` and `random` depends on the
+    seed, the epoch and the sample alone (see `reading`). Arguments, attributes and errors are those of
+    `PlannedIterator`.
     """
 
-    def _read(
-        self, spans: tuple[order.Span, ...], orders: Mapping[int, order.Order | None], mine: Share | None
-    ) -> Batch:
-        indices = order.indices(spans, orders)
+    def _read(self, planned: Planned) -> Batch:
+        indices = order.indices(planned.spans, planned.orders)
         dataset = self.dataset
         columns = columns_at(dataset, indices)
         if columns is not None:
-            batch = Batch(columns=columns, share=mine, indices=indices)
+            batch = Batch(columns=columns, share=planned.share, indices=indices)
             if len(batch) != len(indices):
                 raise DatasetError(
                     f"columns_at of {type(dataset).__name__} gave {len(batch)} samples for {len(indices)} indices"
                 )
             return batch
         if type(dataset) in (list, tuple):
-            return Batch([dataset[i] for i in indices.tolist()], share=mine, indices=indices)
-        return Batch(self._examples(spans, orders), share=mine, indices=indices)
-
-    def _examples(self, spans: tuple[order.Span, ...], orders: Mapping[int, order.Order | None]) -> list[Any]:
-        dataset, seed = self.dataset, self._known_seed()
-        examples = []
-        with seats.kept():
-            for span in spans:
-                for index in order.indices((span,), orders).tolist():
-                    seats.sit(seed, span.epoch, index)
-                    try:
-                        examples.append(dataset[index])
-                    except Exception as error:
-                        error.add_note(f"reading sample {index} of {type(dataset).__name__} (epoch {span.epoch})")
-                        raise
-        return examples
+            return Batch([dataset[i] for i in indices.tolist()], share=planned.share, indices=indices)
+        return Batch(self._examples(planned), share=planned.share, indices=indices)

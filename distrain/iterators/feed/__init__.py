@@ -1,0 +1,18 @@
+"""The feed: processes that read samples for a rank.
+
+    feed         the rank's side: hands out work, puts minibatches together, looks after the feeders
+    window       minibatches, their pieces, and who works on them
+    outcome      what a finished minibatch becomes
+    crew         the local feeders: start, death
+    nursery      the process that they are forked from
+    feeder       the process that reads samples
+    server       reading and writing the rows of a minibatch
+    protocol     the messages
+    layout       where columns lie in memory          parcels     examples of any shape as bytes
+    arena        shared memory for minibatches        shipment    the dataset's way to the feeders
+    statistics   numbers
+
+A minibatch is ordered with `Feed.submit` and fetched with `Feed.take`. It is cut into pieces; an order for a piece goes
+to a feeder through ZeroMQ, the feeder writes the rows into the minibatch's slot in shared memory and says that it is
+done, and the rank hands out arrays that are views of the slot. The slot is used again when they are gone.
+"""

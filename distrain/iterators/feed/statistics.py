@@ -1,0 +1,86 @@
+"""What a feed has done so far, in numbers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Any
+
+_SLOWEST = 5
+_REMEMBERED = 20
+
+
+class Statistics:
+    """Counts, as cheaply as can be.
+
+    Attributes:
+        minibatches: that were handed out.
+        wait_s: seconds that the rank has waited for them.
+        last_wait_s: for the last one.
+        ready: minibatches that were ready when the last one was handed out, this one included.
+        samples: that were read.
+        respawns: feeders that were replaced because they had died.
+        deaths: the last of these, as text.
+        refused: messages that were malformed, unknown or late.
+        refusals: the last of these, as text.
+        spilled: pieces of work that were larger than their place in shared memory.
+    """
+
+    def __init__(self) -> None:
+        self.minibatches = 0
+        self.wait_s = 0.0
+        self.last_wait_s = 0.0
+        self.ready = 0
+        self.samples = 0
+        self.respawns = 0
+        self.deaths: deque[str] = deque(maxlen=_REMEMBERED)
+        self.refused = 0
+        self.refusals: deque[str] = deque(maxlen=_REMEMBERED)
+        self.spilled = 0
+        self._slowest: list[tuple[float, int]] = []
+        self._work: dict[bytes, tuple[int, float]] = {}
+
+    def note_wait(self, seconds: float, ready: int) -> None:
+        """A minibatch was asked for, and was there after so many seconds."""
+        self.minibatches += 1
+        self.wait_s += seconds
+        self.last_wait_s = seconds
+        self.ready = ready
+
+    def note_done(self, member: bytes, rows: int, seconds: float, slowest: float, index: int) -> None:
+        """A feeder has read so many rows, the slowest sample in so many seconds."""
+        self.samples += rows
+        done, busy = self._work.get(member, (0, 0.0))
+        self._work[member] = done + rows, busy + seconds
+        if len(self._slowest) < _SLOWEST:
+            heapq.heappush(self._slowest, (slowest, index))
+        elif slowest > self._slowest[0][0]:
+            heapq.heapreplace(self._slowest, (slowest, index))
+
+    def note_respawn(self, number: int, pid: int, cause: str) -> None:
+        """A feeder has died and is replaced."""
+        self.respawns += 1
+        self.deaths.append(f"feeder {number} (pid {pid}): {cause}")
+
+    def note_refused(self, reason: str) -> None:
+        """A message was refused."""
+        self.refused += 1
+        self.refusals.append(reason)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, and for every feeder how many samples a second it reads while it works."""
+        rates = [done / busy for done, busy in self._work.values() if busy > 0]
+        return {
+            "minibatches": self.minibatches,
+            "wait_s": self.wait_s,
+            "last_wait_s": self.last_wait_s,
+            "ready": self.ready,
+            "samples": self.samples,
+            "samples_per_feeder_second": rates,
+            "slowest_samples": [(index, seconds) for seconds, index in sorted(self._slowest, reverse=True)],
+            "respawns": self.respawns,
+            "deaths": list(self.deaths),
+            "refused": self.refused,
+            "refusals": list(self.refusals),
+            "spilled": self.spilled,
+        }

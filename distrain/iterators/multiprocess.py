@@ -1,0 +1,249 @@
+"""The iterator whose samples are read by other processes, ahead of the training."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from distrain.comm import Communicator
+from distrain.comm import cores as rank_cores
+from distrain.dataset.batch import Batch
+from distrain.errors import ArgumentError, FeedError
+from distrain.iterators import order
+from distrain.iterators.planned import Planned, PlannedIterator
+from distrain.iterators.reading import OnError
+from distrain.reporting import report
+
+if TYPE_CHECKING:
+    from distrain.iterators.feed.feed import Feed
+    from distrain.iterators.feed.window import Job
+
+
+class TimeoutWarning(RuntimeWarning):
+    """A minibatch takes longer than `dataset_timeout`. Make it an error with `warnings.simplefilter`."""
+
+
+class MultiprocessIterator(PlannedIterator):
+    """Minibatches that other processes read, ahead of the training.
+
+        train_iter = MultiprocessIterator(train, 128, n_processes=8)
+
+    The minibatches are those of `SerialIterator`, byte for byte, with any number of processes. They are arrays in
+    shared memory, handed over without a copy; the memory is used again once the batch and its arrays are gone. A
+    process that dies or hangs is replaced, and its work done again.
+
+    The processes get the dataset as it is when the iterator is made. Classes and functions of the script, and lambdas,
+    travel with it, and big arrays inside it are shared, not copied. The dataset is read in the processes only; leave
+    files and connections to be opened there, in `__getitem__`.
+
+    Args:
+        dataset: as for `SerialIterator`.
+        batch_size: samples of a minibatch of the job.
+        repeat: whether epochs follow each other without end.
+        shuffle: whether the order is random; None means yes, unless an `order_sampler` is given.
+        n_processes: how many processes read; None: as many as the rank has cores.
+        n_prefetch: how many minibatches are read ahead, at least; where a minibatch is too little work for all
+            processes, more are.
+        shared_mem: bytes of shared memory a sample; None measures the first sample. What does not fit is sent through
+            sockets, which is slower, and counted.
+        order_sampler: makes the order of each epoch, see `OrderSampler`.
+        dataset_timeout: seconds after which a `TimeoutWarning` says what the processes are doing; None: never.
+        maxtasksperchild: pieces of minibatches after which a process is replaced, against leaks; None: never.
+        comm: the communicator whose ranks share a minibatch; None is the job's world.
+        batch: what `batch_size` counts, "global" or "per-rank".
+        seed: of the order and of the samples' random numbers; None is the job's.
+        on_error: "raise", or "skip" to replace samples that cannot be read, see `PlannedIterator`.
+        converter: makes a minibatch of the list of its examples, `converter(examples, device)`, in the processes; good
+            where examples differ in shape and are padded. None leaves that to the updater.
+        sample_timeout: seconds after which a process that is still reading the same sample is replaced. A sample with
+            which this happens twice is an error. None: never.
+        report_time: report the seconds waited for each minibatch as `time/data`.
+
+    Raises:
+        ArgumentError: an argument that cannot work.
+        TransferError: the dataset cannot travel to other processes.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        repeat: bool = True,
+        shuffle: bool | None = None,
+        n_processes: int | None = None,
+        n_prefetch: int = 1,
+        shared_mem: int | None = None,
+        order_sampler: Callable[..., Any] | None = None,
+        dataset_timeout: float | None = 30.0,
+        maxtasksperchild: int | None = None,
+        *,
+        comm: Communicator | None = None,
+        batch: Literal["global", "per-rank"] = "global",
+        seed: int | None = None,
+        on_error: OnError = "raise",
+        converter: Callable[..., Any] | None = None,
+        sample_timeout: float | None = 600.0,
+        report_time: bool = False,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_size,
+            repeat,
+            shuffle,
+            order_sampler,
+            comm=comm,
+            batch=batch,
+            seed=seed,
+            on_error=on_error,
+        )
+        self.n_processes = rank_cores() if n_processes is None else _count("n_processes", n_processes, 1)
+        self.n_prefetch = _count("n_prefetch", n_prefetch, 0)
+        self.shared_mem = None if shared_mem is None else _count("shared_mem", shared_mem, 1)
+        self.dataset_timeout = _seconds("dataset_timeout", dataset_timeout)
+        self.maxtasksperchild = None if maxtasksperchild is None else _count("maxtasksperchild", maxtasksperchild, 1)
+        self.sample_timeout = _seconds("sample_timeout", sample_timeout)
+        self.converter = converter
+        self.report_time = report_time
+        self._is_closed = False
+        self._unplug()
+        self._start()
+
+    def _unplug(self) -> None:
+        """Without processes, as a copy begins."""
+        self._feed: Feed | None = None
+        self._stop: Callable[[], Any] | None = None
+        self._ahead: deque[tuple[Planned, Job]] = deque()
+        self._lock = threading.Lock()
+
+    def _start(self) -> Feed:
+        from distrain.iterators.feed.feed import Feed, Options
+        from distrain.iterators.feed.server import Cargo
+
+        if self._is_closed:
+            raise FeedError("this iterator is closed: finalize() has ended its processes. Make a new one.")
+        cargo = Cargo(self.dataset, self.converter, self._known_seed(), self._on_error)
+        options = Options(
+            self.n_processes, self.n_prefetch, self.shared_mem, self.sample_timeout, self.maxtasksperchild
+        )
+        self._feed = feed = Feed(cargo, options)
+        self._seed_of_feed = cargo.seed
+        self._stop = weakref.finalize(self, feed.close)
+        return feed
+
+    def reset(self) -> None:
+        """Back to the start of epoch 0, and to its order. What was read ahead is thrown away."""
+        super().reset()
+        self._forget()
+
+    def _forget(self) -> None:
+        feed: Feed | None = getattr(self, "_feed", None)  # none yet while the iterator is made
+        if feed is not None and self._ahead:
+            self._ahead.clear()
+            feed.drop_all()
+
+    def _read(self, planned: Planned) -> Batch:
+        if not self._lock.acquire(blocking=False):
+            raise FeedError("two threads ask this iterator for a minibatch at the same time; give each one its own")
+        try:
+            return self._fetch(planned)
+        finally:
+            self._lock.release()
+
+    def _fetch(self, planned: Planned) -> Batch:
+        feed = self._feed or self._start()
+        if not feed.belongs_here:
+            raise FeedError(
+                "this iterator belongs to the process that this one was forked from; make one here, or fork first"
+            )
+        if self._seed != self._seed_of_feed:  # a file has brought another one
+            self._replug()
+            feed = self._start()
+        ahead = self._ahead
+        if ahead and ahead[0][0].step != planned.step:  # the cursor was moved
+            self._forget()
+        if not ahead:
+            ahead.append((planned, feed.submit(planned.runs)))
+        self._look_ahead(feed)
+        job = ahead[0][1]
+        columns, examples = feed.take(job, self.dataset_timeout, _warn)
+        ahead.popleft()
+        self._look_ahead(feed)
+        if feed.skipped:
+            self._note_skipped(feed.skipped)
+            feed.skipped = []
+        if self.report_time:
+            report({"time/data": feed.statistics.last_wait_s})
+        indices = order.indices(planned.spans, planned.orders)
+        return Batch(examples, columns=columns, share=planned.share, indices=indices)
+
+    def _look_ahead(self, feed: Feed) -> None:
+        """Orders what follows the last minibatch that was ordered."""
+        if not self._ahead:
+            return
+        last = self._ahead[-1][0]
+        rows = sum(span.stop - span.start for span in last.spans)
+        while len(self._ahead) < feed.depth(rows):
+            following = self._plan(last.step.epoch, last.step.position, last.orders_after)
+            if following is None:
+                return
+            self._ahead.append((following, feed.submit(following.runs)))
+            last = following
+
+    def _restore(self, serializer: Any) -> None:
+        super()._restore(serializer)
+        self._forget()
+
+    def _replug(self) -> None:
+        if self._stop is not None:
+            self._stop()
+        self._unplug()
+
+    def stats(self) -> dict[str, Any]:
+        """What the processes have done: waits, queue, throughput, slowest samples, deaths, refused messages.
+
+        Keys: minibatches, wait_s, last_wait_s, ready (minibatches that were there), samples, samples_per_feeder_second
+        (a list), slowest_samples (a list of (index, seconds)), respawns, deaths, refused, refusals, spilled (pieces
+        that did not fit their place in shared memory), skipped.
+        """
+        numbers = {} if self._feed is None else self._feed.statistics.as_dict()
+        return {**numbers, "skipped": self.skipped}
+
+    def finalize(self) -> None:
+        """Ends the processes. Minibatches that were handed out stay good; there are no more."""
+        self._is_closed = True
+        self._replug()
+
+    def __copy__(self) -> Self:
+        """An iterator that stands at the same place and has processes of its own, from its first minibatch on."""
+        other = type(self).__new__(type(self))
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_feed", "_stop", "_ahead", "_lock", "_reader")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reader = None
+        self._unplug()
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, TimeoutWarning, stacklevel=6)
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not hasattr(type(value), "__index__") or value.__index__() < least:
+        raise ArgumentError(f"{name} must be an integer of at least {least}, not {value!r}")
+    return int(value.__index__())
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    if value is not None and (not isinstance(value, (int, float)) or not value > 0):
+        raise ArgumentError(f"{name} must be a positive number of seconds or None, not {value!r}")
+    return None if value is None else float(value)

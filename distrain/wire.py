@@ -1,0 +1,219 @@
+"""The one door to ZeroMQ and msgpack: bounded messages, and sockets that know their peers.
+
+Guarantees:
+
+- Nothing is unpickled. A message is msgpack of plain values; arrays travel as raw bytes beside a description that is
+  checked before any memory is taken for them.
+- `unpack` takes no more memory than a small multiple of the message: lengths in it are bounded before it allocates.
+- Local sockets have a name in Linux's abstract namespace, so that no file is left behind, and let in processes of the
+  same user only. TCP sockets let in those whose CURVE key is on the list; everybody else is refused before a byte of a
+  message is read.
+- No socket outlives its context, and none waits at its end (LINGER is 0).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+import msgpack
+import numpy as np
+import zmq
+
+from distrain.errors import ArgumentError, WireError
+
+MAX_FRAME = 1 << 26
+"""Bytes of a frame that a socket accepts; longer payloads are cut into several."""
+
+_MAX_ITEMS = 4096  # of one array or map: a header of five bytes must not make msgpack take gigabytes
+_DTYPE_KINDS = frozenset("biufcSUmM")
+
+DONT_WAIT = zmq.DONTWAIT
+Again = zmq.Again
+Unreachable = zmq.ZMQError
+
+
+def pack(value: Any) -> bytes:
+    """Plain values (None, bool, int, float, str, bytes, lists, dicts) as bytes.
+
+    Raises:
+        WireError: a value of another kind, or an integer of more than 64 bits.
+    """
+    try:
+        return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError(f"this cannot be sent: {error}") from error
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """What `pack` has packed.
+
+    Raises:
+        WireError: the bytes are no such message.
+    """
+    try:
+        return msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=False,
+            max_array_len=_MAX_ITEMS,
+            max_map_len=_MAX_ITEMS,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise WireError(f"malformed message of {len(data)} bytes: {type(error).__name__}: {error}") from error
+
+
+def dtype_of(text: Any) -> np.dtype[Any]:
+    """The dtype of an array that a message describes: numbers, fixed-length strings and times, never objects.
+
+    Raises:
+        WireError: it is none of these.
+    """
+    if not isinstance(text, str) or len(text) > 32:
+        raise WireError(f"a dtype is a short text, not {text!r:.80}")
+    try:
+        dtype = np.dtype(text)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise WireError(f"{text!r} is no dtype") from error
+    if dtype.kind not in _DTYPE_KINDS or dtype.names is not None or dtype.subdtype is not None:
+        raise WireError(f"arrays of dtype {text!r} cannot be received")
+    return dtype
+
+
+def shape_of(value: Any, limit: int) -> tuple[int, ...]:
+    """The shape of an array that a message describes.
+
+    Args:
+        value: what stands in the message.
+        limit: the most elements that the array may have.
+
+    Raises:
+        WireError: it is no list of at most 32 sizes, or of more elements than the limit.
+    """
+    if not isinstance(value, (list, tuple)) or len(value) > 32:
+        raise WireError(f"a shape is a list of at most 32 sizes, not {value!r:.80}")
+    if any(type(size) is not int or size < 0 for size in value) or math.prod(value) > limit:
+        raise WireError(f"an array of shape {value!r:.80} has more than {limit} elements or none that can be")
+    return tuple(value)
+
+
+def new_context() -> zmq.Context[Any]:
+    """A context of its own, with one thread for input and output."""
+    context: zmq.Context[Any] = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, 64)
+    return context
+
+
+def _socket(context: zmq.Context[Any], kind: int, pending: int) -> zmq.Socket[Any]:
+    socket: zmq.Socket[Any] = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+    socket.setsockopt(zmq.SNDHWM, pending)
+    socket.setsockopt(zmq.RCVHWM, pending)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+    return socket
+
+
+def local_name() -> str:
+    """A fresh address for a local socket, which nobody can guess."""
+    return f"ipc://@distrain-{secrets.token_hex(16)}"
+
+
+def hub(context: zmq.Context[Any], pending: int = 1000) -> zmq.Socket[Any]:
+    """A ROUTER that refuses to send to strangers; give it addresses with `listen_locally` and `listen_on_tcp`.
+
+    Args:
+        context: it belongs to.
+        pending: messages a peer may have waiting in each direction.
+    """
+    socket = _socket(context, zmq.ROUTER, pending)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    return socket
+
+
+def listen_locally(socket: zmq.Socket[Any]) -> str:
+    """Binds a socket to a fresh local address, for processes of this user only; returns the address."""
+    name = local_name()
+    socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+    socket.bind(name)
+    return name
+
+
+def listen_on_tcp(socket: zmq.Socket[Any], endpoint: str, secret: bytes, public: bytes, domain: str) -> str:
+    """Binds a socket to TCP with CURVE; an `Authenticator` of the same context must answer for the domain.
+
+    Args:
+        socket: to bind.
+        endpoint: `tcp://host:port`; port 0 takes any free one.
+        secret: key of the server, 40 characters of Z85.
+        public: its public half.
+        domain: under which the authenticator is asked.
+
+    Returns:
+        The endpoint with the port that was taken.
+
+    Raises:
+        ArgumentError: the endpoint is no TCP address or cannot be taken.
+    """
+    if not endpoint.startswith("tcp://"):
+        raise ArgumentError(f"{endpoint!r} is no TCP address; write tcp://host:port")
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise ArgumentError(f"cannot listen on {endpoint}: {error}. Choose another port, or 0 for any free one.") from (
+            error
+        )
+    return socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
+
+
+def spoke(context: zmq.Context[Any], identity: bytes, pending: int = 1000) -> zmq.Socket[Any]:
+    """A DEALER that a hub knows by its identity; not connected yet."""
+    socket = _socket(context, zmq.DEALER, pending)
+    socket.setsockopt(zmq.IDENTITY, identity)
+    return socket
+
+
+def use_curve(socket: zmq.Socket[Any], secret: bytes, public: bytes, server: bytes) -> None:
+    """Makes a client socket speak CURVE to the server of that public key."""
+    socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+
+
+class Authenticator:
+    """Says who may enter: answers ZeroMQ's questions (RFC 27, ZAP) about the keys of TCP peers.
+
+    Its socket is to be polled by whoever polls the sockets it guards, and `answer` called when it is readable.
+
+    Args:
+        context: of the sockets that it guards.
+        allowed: public keys of clients, 32 bytes each.
+
+    Attributes:
+        socket: to poll.
+        refused: how many handshakes were refused.
+    """
+
+    def __init__(self, context: zmq.Context[Any], allowed: Collection[bytes]) -> None:
+        self.socket: zmq.Socket[Any] = context.socket(zmq.REP)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind("inproc://zeromq.zap.01")
+        self.refused = 0
+        self._allowed = frozenset(allowed)
+
+    def answer(self) -> None:
+        """Answers one question."""
+        version, request, _domain, _address, _identity, mechanism, *credentials = self.socket.recv_multipart()
+        welcome = mechanism == b"CURVE" and len(credentials) == 1 and credentials[0] in self._allowed
+        if not welcome:
+            self.refused += 1
+        status = [b"200", b"OK"] if welcome else [b"400", b"this key is not on the list"]
+        self.socket.send_multipart([version, request, *status, b"", b""])
