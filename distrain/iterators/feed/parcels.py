@@ -189,13 +189,13 @@ class Reader:
         return joined.view(found).reshape(sizes) if total else np.empty(sizes, found)
 
 
-def _scalar(dtype: Any, data: Any) -> np.generic:
+def _scalar(dtype: Any, data: Any) -> Any:
     found = wire.dtype_of(dtype)
     if not isinstance(data, bytes) or len(data) != found.itemsize:
         raise WireError(f"a number of dtype {found} does not have these bytes")
     if not data:  # an empty string
         return found.type()
-    return np.frombuffer(data, found)[0]  # type: ignore[no-any-return]
+    return np.frombuffer(data, found)[0]
 
 
 def payload(writer: Writer, packed: Sequence[bytes]) -> list[Any]:
