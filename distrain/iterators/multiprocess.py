@@ -174,7 +174,7 @@ class MultiprocessIterator(PlannedIterator):
         self._look_ahead(feed)
         if feed.skipped:
             self._note_skipped(feed.skipped)
-            feed.skipped = []
+            feed.skipped.clear()
         if self.report_time:
             report({"time/data": feed.statistics.last_wait_s})
         indices = order.indices(planned.spans, planned.orders)

@@ -3,7 +3,8 @@
     feed         the rank's side: hands out work, puts minibatches together, looks after the feeders
     window       minibatches, their pieces, and who works on them
     outcome      what a finished minibatch becomes
-    crew         the local feeders: start, death
+    supervisor   looks after the local feeders: deaths, hangs, poisonous samples
+    crew         starts them, and sees when one dies
     nursery      the process that they are forked from
     feeder       the process that reads samples
     server       reading and writing the rows of a minibatch

@@ -17,29 +17,23 @@ from typing import Any
 import zmq
 
 from distrain import wire
-from distrain.errors import FeedError, WireError
+from distrain.errors import WireError
 from distrain.iterators.feed import nursery, parcels, protocol
 from distrain.iterators.feed.arena import MAX_FEEDERS, Arena, Slot
-from distrain.iterators.feed.crew import Crew, Feeder
+from distrain.iterators.feed.crew import Crew
 from distrain.iterators.feed.layout import Layout, unpack_layout
-from distrain.iterators.feed.outcome import error_of, minibatch_of, poisonous
+from distrain.iterators.feed.outcome import error_of, minibatch_of
 from distrain.iterators.feed.protocol import Broken, Cancelled, Done, Failed, Hello, Work
 from distrain.iterators.feed.server import Cargo, region_of
 from distrain.iterators.feed.shipment import ship
 from distrain.iterators.feed.statistics import Statistics
+from distrain.iterators.feed.supervisor import LOOK_S, Supervisor
 from distrain.iterators.feed.window import Job, Member, Piece, Window
 from distrain.iterators.reading import Skipped
 
 _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank 0.04 ms
 _SLOW_S = 0.02  # a sample that takes longer holds up those behind it
 _SPARE_SLOTS = 2  # the minibatch in use, and the one before it
-_LOOK_S = 0.1  # between two looks at what the feeders are doing
-_STOPPED_LOOKS = 10  # after which a feeder that a signal has stopped is replaced
-_STACK_S = 0.2  # for a hung feeder to write down where it hangs
-_STRIKES = 2  # feeders that a sample may end before it counts as poisonous
-_STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well be somebody else's doing
-_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "stopped by a signal")
-_FAILED_STARTS = 3
 _PENDING = 1 << 16  # messages to a feeder; there are never as many
 
 
@@ -93,18 +87,26 @@ class Feed:
         self._layout: Layout | None = None
         self._sample_nbytes = options.sample_nbytes
         self._seconds = 0.0  # for a sample, as lately measured
-        self._failed_starts = 0
-        self._stopped: dict[Feeder, int] = {}
-        self._hung: dict[Feeder, str] = {}
-        self._problem: str | None = None
         self._pid = os.getpid()
-        self._token = secrets.token_bytes(16)
         self._context = wire.new_context()
         self._hub = wire.hub(self._context, _PENDING)
         address = wire.listen_locally(self._hub)
         self._cargo_fd = ship(cargo, "dataset")
         self._arena = Arena()
-        self._crew = Crew(lambda: nursery.start(address, self._token, self._arena.fd, self._cargo_fd))
+        token = secrets.token_bytes(16)
+        self._crew = Crew(lambda: nursery.start(address, token, self._arena.fd, self._cargo_fd))
+        self._supervisor = Supervisor(
+            self._crew,
+            self._window,
+            self._arena,
+            cargo,
+            token,
+            options.sample_timeout,
+            options.tasks_per_feeder,
+            self.statistics,
+            self.skipped,
+            self._send,
+        )
         for number in range(min(options.n_processes, MAX_FEEDERS)):
             self._crew.hire(number)
 
@@ -131,7 +133,6 @@ class Feed:
         for job in self._jobs:
             for ticket, member in self._window.drop(job):
                 self._send(member, wire.pack(["cancel", ticket]))
-            job.memory = None
         self._jobs.clear()
         self._uncut.clear()
 
@@ -167,21 +168,18 @@ class Feed:
         return result
 
     def _wait(self, job: Job, patience: float | None, warn: Callable[[str], None]) -> None:
-        began = looked = warned = time.monotonic()
+        began = warned = time.monotonic()
         while not job.is_decided:
-            if self._problem is not None:
-                raise FeedError(self._problem)
+            self._supervisor.check_problem()
             self._cut_jobs()
             self._assign()
             self._steal()
             self._poll()
             now = time.monotonic()
-            if now - looked >= _LOOK_S:
-                looked = now
-                self._look_after_feeders(now)
+            self._supervisor.look(now)
             if patience is not None and now - warned >= patience:
                 warned = now
-                warn(f"no minibatch for {now - began:.0f} s: {self._activity(now)}")
+                warn(f"no minibatch for {now - began:.0f} s: {self._supervisor.activity()}")
 
     # Work
 
@@ -288,14 +286,14 @@ class Feed:
             poller.register(self._crew.control, zmq.POLLIN)
         for fd in self._crew.feeders:
             poller.register(fd, zmq.POLLIN)
-        ready = dict(poller.poll(int(1000 * _LOOK_S)))
+        ready = dict(poller.poll(int(1000 * LOOK_S)))
         if self._hub in ready:
             self._read_mail()
         self._crew.hear()
         for fd in list(self._crew.feeders):
             if fd in ready:
                 self._read_mail()  # what it handed in before it died counts
-                self._lose(self._crew.feeders[fd])
+                self._supervisor.lose(self._crew.feeders[fd])
 
     def _read_mail(self) -> None:
         while True:
@@ -307,14 +305,14 @@ class Feed:
                 self._receive(member, protocol.unpack_reply(frames))
             except WireError as error:
                 self.statistics.note_refused(str(error))
-                self._expel(member)
+                self._supervisor.expel(member)
 
     def _receive(self, member: Member, reply: protocol.Reply) -> None:
         if isinstance(reply, Hello):
-            self._welcome(member, reply)
+            self._supervisor.welcome(member, reply)
         elif member not in self._window:
-            if isinstance(reply, Broken) and self._feeder_of(member) is not None:
-                self._problem = f"the dataset does not arrive in the processes that read it:\n{reply.text}"
+            if isinstance(reply, Broken) and self._supervisor.feeder_of(member) is not None:
+                self._supervisor.problem = f"the dataset does not arrive in the processes that read it:\n{reply.text}"
             else:
                 raise WireError("a message from a stranger")
         elif isinstance(reply, Done):
@@ -326,27 +324,8 @@ class Feed:
             self._window.settle(reply.ticket)
             if isinstance(reply, Failed):
                 piece.answer = piece.answer or reply
-            elif piece.answer is None and not piece.tickets and piece.job in self._jobs:
+            elif piece.answer is None and not piece.tickets and piece.job.is_wanted:
                 self._window.waiting.insert(0, piece)
-
-    def _welcome(self, member: Member, hello: Hello) -> None:
-        feeder = self._feeder_of(member)
-        if hello.token != self._token or hello.version != protocol.VERSION or feeder is None:
-            raise WireError(f"feeder {hello.number} (pid {hello.pid}) is not one of this run's")
-        if not feeder.is_ready:
-            feeder.is_ready = True
-            self._failed_starts = 0
-            self._window.join(member)
-
-    def _feeder_of(self, member: Member) -> Feeder | None:
-        self._crew.hear()  # its hello may have been faster than the news of its birth
-        return next((feeder for feeder in self._crew.feeders.values() if feeder.identity == member), None)
-
-    def _expel(self, member: Member) -> None:
-        """Ends a feeder that talks nonsense; it is replaced like any other that died."""
-        feeder = self._feeder_of(member)
-        if feeder is not None:
-            feeder.kill()
 
     def _accept(self, member: Member, done: Done) -> None:
         piece = self._window.piece_of(done.ticket, member)
@@ -364,7 +343,7 @@ class Feed:
         rows = piece.stop - piece.start
         self._seconds = done.seconds / rows if not self._seconds else 0.9 * self._seconds + 0.1 * done.seconds / rows
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
-        self._count_task(member)
+        self._supervisor.count_task(member)
         if piece.answer is not None:  # another feeder was faster
             return
         piece.answer, piece.values = done, values
@@ -414,99 +393,6 @@ class Feed:
             return
         if fits:
             piece.values = None
-
-    # Supervision
-
-    def _count_task(self, member: Member) -> None:
-        limit = self._options.tasks_per_feeder
-        feeder = self._feeder_of(member) if limit is not None else None
-        if limit is None or feeder is None:
-            return
-        feeder.done += 1
-        if feeder.done >= limit and self._window.load(member) == 0:
-            self._window.leave(member)
-            self._send(member, wire.pack(["stop"]))
-
-    def _look_after_feeders(self, now: float) -> None:
-        self._crew.check()
-        timeout = self._options.sample_timeout
-        for feeder in list(self._crew.feeders.values()):
-            if feeder.identity not in self._window or not self._window.load(feeder.identity):
-                continue
-            since = self._arena.progress(feeder.number).since
-            if timeout is not None and since and now - since > timeout:
-                self._end(feeder, f"no end after {timeout:g} s")
-            elif feeder.is_stopped:
-                self._stopped[feeder] = self._stopped.get(feeder, 0) + 1
-                if self._stopped[feeder] >= _STOPPED_LOOKS:
-                    self._end(feeder, "stopped by a signal")
-            else:
-                self._stopped.pop(feeder, None)
-
-    def _end(self, feeder: Feeder, reason: str) -> None:
-        self._hung[feeder] = reason
-        feeder.write_stack()
-        time.sleep(_STACK_S)
-        feeder.kill()
-
-    def _lose(self, feeder: Feeder) -> None:
-        """A feeder is dead: its work goes to others, and another one takes its place."""
-        progress = self._arena.progress(feeder.number)
-        cause = self._crew.bury(feeder)
-        cause = self._hung.pop(feeder, cause)
-        words = feeder.last_words()
-        self._stopped.pop(feeder, None)
-        suspect = self._window.piece_of(progress.ticket, feeder.identity)
-        retired = feeder.is_ready and feeder.identity not in self._window
-        orphans = self._window.leave(feeder.identity)
-        self._window.waiting[:0] = [piece for piece in orphans if piece.job in self._jobs]
-        if suspect in orphans:
-            self._suspect(suspect, progress.row, cause, words)
-        if not feeder.is_ready:
-            self._failed_starts += 1
-            if self._failed_starts == _FAILED_STARTS:
-                self._problem = f"feeders end before they are ready ({cause}).\n{words}".rstrip()
-        if not retired:
-            self.statistics.note_respawn(feeder.number, feeder.pid, cause)
-        self._arena.forget(feeder.number)
-        feeder.close()
-        self._crew.hire(feeder.number)
-
-    def _suspect(self, piece: Piece, row: int, cause: str, words: str) -> None:
-        """A feeder has died over a row of this piece: the row is read alone from now on, and not for ever."""
-        if piece not in self._window.waiting or not piece.start <= row < piece.stop:
-            return
-        job = piece.job
-        if piece.stop - piece.start > 1 and self._cargo.converter is None:
-            at = self._window.waiting.index(piece)
-            parts = job.isolate(piece, row)
-            self._window.waiting[at : at + 1] = parts
-            piece = next(part for part in parts if part.start == row)
-        piece.strikes += 1
-        if piece.strikes < (_STRIKES_FROM_OUTSIDE if cause in _FROM_OUTSIDE else _STRIKES):
-            return
-        failure = poisonous(job, row, piece.strikes, cause, words)
-        if self._cargo.on_error == "skip" and piece.substitutes < len(self._cargo.dataset):
-            substitute = (failure.index + 1) % len(self._cargo.dataset)
-            job.substitute(row, substitute)
-            piece.strikes, piece.substitutes = 0, piece.substitutes + 1
-            self.skipped.append(Skipped(failure.epoch, failure.index, substitute, failure.message))
-            return
-        self._window.waiting.remove(piece)
-        piece.answer = failure
-
-    def _activity(self, now: float) -> str:
-        """What the feeders are doing, for a warning."""
-        lines = []
-        for feeder in self._crew.feeders.values():
-            progress = self._arena.progress(feeder.number)
-            piece = self._window.piece_of(progress.ticket, feeder.identity)
-            state = "is starting" if not feeder.is_ready else "has nothing to do"
-            if piece is not None and piece.start <= progress.row < piece.stop:
-                epoch, index = piece.job.sample(progress.row)
-                state = f"reads sample {index} (epoch {epoch}) since {now - progress.since:.1f} s"
-            lines.append(f"feeder {feeder.number} (pid {feeder.pid}) {state}")
-        return "; ".join(lines) or "the feeders are being started"
 
     def close(self) -> None:
         """Ends the feeders. Arrays that were handed out stay good."""

@@ -58,6 +58,7 @@ class Job:
         memory: the slot's bytes, lent; whoever holds views of them keeps the slot.
         layout: of its columns; None if there is none.
         pieces: in the order of the rows.
+        is_wanted: whether somebody will take it.
     """
 
     runs: list[tuple[int, list[int]]]
@@ -66,6 +67,7 @@ class Job:
     memory: NDArray[np.uint8] | None = None
     layout: Layout | None = None
     pieces: list[Piece] = field(default_factory=list)
+    is_wanted: bool = True
 
     @property
     def is_decided(self) -> bool:
@@ -198,5 +200,6 @@ class Window:
 
     def drop(self, job: Job) -> list[tuple[int, Member]]:
         """Nobody wants a minibatch any more; returns the tickets that are still out, to be cancelled."""
+        job.is_wanted, job.memory = False, None
         self.waiting = [piece for piece in self.waiting if piece.job is not job]
         return [(ticket, self._tickets[ticket][1]) for piece in job.pieces for ticket in sorted(piece.tickets)]
