@@ -7,13 +7,14 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from distrain.comm import Communicator
 from distrain.comm import cores as rank_cores
 from distrain.dataset.batch import Batch
-from distrain.errors import ArgumentError, FeedError
+from distrain.errors import FeedError
 from distrain.iterators import order
+from distrain.iterators.arguments import count, seconds
 from distrain.iterators.planned import Planned, PlannedIterator
 from distrain.iterators.reading import OnError
 from distrain.reporting import report
@@ -100,12 +101,12 @@ class MultiprocessIterator(PlannedIterator):
             seed=seed,
             on_error=on_error,
         )
-        self.n_processes = rank_cores() if n_processes is None else _count("n_processes", n_processes, 1)
-        self.n_prefetch = _count("n_prefetch", n_prefetch, 0)
-        self.shared_mem = None if shared_mem is None else _count("shared_mem", shared_mem, 1)
-        self.dataset_timeout = _seconds("dataset_timeout", dataset_timeout)
-        self.maxtasksperchild = None if maxtasksperchild is None else _count("maxtasksperchild", maxtasksperchild, 1)
-        self.sample_timeout = _seconds("sample_timeout", sample_timeout)
+        self.n_processes = rank_cores() if n_processes is None else count("n_processes", n_processes, 1)
+        self.n_prefetch = count("n_prefetch", n_prefetch, 0)
+        self.shared_mem = None if shared_mem is None else count("shared_mem", shared_mem, 1)
+        self.dataset_timeout = seconds("dataset_timeout", dataset_timeout)
+        self.maxtasksperchild = None if maxtasksperchild is None else count("maxtasksperchild", maxtasksperchild, 1)
+        self.sample_timeout = seconds("sample_timeout", sample_timeout)
         self.converter = converter
         self.report_time = report_time
         self._is_closed = False
@@ -217,13 +218,8 @@ class MultiprocessIterator(PlannedIterator):
         self._is_closed = True
         self._replug()
 
-    def __copy__(self) -> Self:
-        """An iterator that stands at the same place and has processes of its own, from its first minibatch on."""
-        other = type(self).__new__(type(self))
-        other.__setstate__(self.__getstate__())
-        return other
-
     def __getstate__(self) -> dict[str, Any]:
+        # A copy stands at the same place, and has processes of its own from its first minibatch on.
         own = ("_feed", "_stop", "_ahead", "_lock", "_reader")
         return {name: value for name, value in vars(self).items() if name not in own}
 
@@ -235,15 +231,3 @@ class MultiprocessIterator(PlannedIterator):
 
 def _warn(message: str) -> None:
     warnings.warn(message, TimeoutWarning, stacklevel=6)
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(type(value), "__index__") or value.__index__() < least:
-        raise ArgumentError(f"{name} must be an integer of at least {least}, not {value!r}")
-    return int(value.__index__())
-
-
-def _seconds(name: str, value: Any) -> float | None:
-    if value is not None and (not isinstance(value, (int, float)) or not value > 0):
-        raise ArgumentError(f"{name} must be a positive number of seconds or None, not {value!r}")
-    return None if value is None else float(value)

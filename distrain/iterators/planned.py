@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,11 @@ import numpy as np
 from distrain import minibatch, rng
 from distrain.comm import Communicator, local, world
 from distrain.dataset.batch import Batch
+from distrain.dataset.columns import columns_at
 from distrain.dataset.sharding import share
 from distrain.errors import ArgumentError, DatasetError, MismatchError
 from distrain.iterators import order, seats
+from distrain.iterators.arguments import count
 from distrain.iterators.iterator import Iterator
 from distrain.iterators.order_samplers import ShuffleOrderSampler
 from distrain.iterators.reading import OnError, Reader, Skipped, SkippedSampleWarning, checked_on_error
@@ -97,7 +98,7 @@ class PlannedIterator(Iterator):
         if shuffle is not None and order_sampler is not None:
             raise ArgumentError("shuffle and order_sampler exclude each other; leave shuffle out")
         self.dataset = dataset
-        self.batch_size = _batch_size(batch_size)
+        self.batch_size = count("batch_size", batch_size, 1)
         self.order_sampler = ShuffleOrderSampler() if order_sampler is None and shuffle is not False else order_sampler
         self._dataset_length = _length(dataset)
         self._repeat = bool(repeat)
@@ -200,16 +201,39 @@ class PlannedIterator(Iterator):
             self._joined = comm.rank, size, batch_size
         return self._joined
 
+    def _collated(self, planned: Planned) -> Batch | None:
+        """A minibatch whose samples lie in arrays, or in a list; None if they have to be read one by one."""
+        indices = order.indices(planned.spans, planned.orders)
+        dataset = self.dataset
+        columns = columns_at(dataset, indices)
+        if columns is not None:
+            batch = Batch(columns=columns, share=planned.share, indices=indices)
+            if len(batch) != len(indices):
+                raise DatasetError(
+                    f"columns_at of {type(dataset).__name__} gave {len(batch)} samples for {len(indices)} indices"
+                )
+            return batch
+        if type(dataset) in (list, tuple):
+            return Batch([dataset[i] for i in indices.tolist()], share=planned.share, indices=indices)
+        return None
+
+    def _batch_of(self, planned: Planned, examples: list[Any]) -> Batch:
+        return Batch(examples, share=planned.share, indices=order.indices(planned.spans, planned.orders))
+
     def _examples(self, planned: Planned) -> list[Any]:
         """The examples of a minibatch, read one by one in this thread."""
-        reader = self._reader
-        if reader is None or reader.dataset is not self.dataset or reader.seed != self._seed:
-            reader = self._reader = Reader(self.dataset, self._known_seed(), self._on_error)
+        reader = self._reader_here()
         examples = reader.examples(planned.runs)
         if reader.skipped:
             self._note_skipped(reader.skipped)
             reader.skipped = []
         return examples
+
+    def _reader_here(self) -> Reader:
+        reader = self._reader
+        if reader is None or reader.dataset is not self.dataset or reader.seed != self._seed:
+            reader = self._reader = Reader(self.dataset, self._known_seed(), self._on_error)
+        return reader
 
     def _note_skipped(self, skipped: Sequence[Skipped]) -> None:
         self.skipped += len(skipped)
@@ -350,16 +374,6 @@ def _checked_order(made: Any, length: int, source: str) -> order.Order:
     if not (0 <= array.min() and array.max() < length):
         raise ArgumentError(f"{source} holds {array.min()} … {array.max()}, but the samples are 0 … {length - 1}")
     return array.astype(np.intp)  # a copy: the sampler may reuse its own
-
-
-def _batch_size(value: Any) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"batch_size must be a positive integer, not {value!r}") from None
-    if size <= 0 or isinstance(value, bool):
-        raise ArgumentError(f"batch_size must be a positive integer, not {value!r}")
-    return size
 
 
 def _length(dataset: Any) -> int:

@@ -59,6 +59,7 @@ class Reader:
     Attributes:
         seed: as given.
         skipped: samples that were skipped since this list was last emptied.
+        draws: whether the dataset has been seen to use the legacy generators.
 
     Raises:
         ArgumentError: an unknown `on_error`.
@@ -69,7 +70,7 @@ class Reader:
         self.skipped: list[Skipped] = []
         self.seed = seed
         self._skips = checked_on_error(on_error) == "skip"
-        self._draws = False  # whether the dataset has been seen to use the legacy generators
+        self.draws = False
 
     def examples(self, runs: Sequence[Run], before: Callable[[int], None] | None = None) -> list[Any]:
         """The examples of some samples, in order.
@@ -81,24 +82,27 @@ class Reader:
         Raises:
             Exception: what the dataset raises, with a note that names the sample.
         """
-        if not self._draws:
-            numpy_state, python_state = np.random.get_state(legacy=False), random.getstate()
+        if not self.draws:
+            before_all = LegacyState()
             skipped = len(self.skipped)
             try:
-                examples = self._examples(runs, before, False)
+                examples = self.unseated(runs, before)
                 problem = None
             except Exception as error:
                 problem = error
-            if _is_untouched(numpy_state, python_state):
+            if before_all.holds:
                 if problem is not None:
                     raise problem
                 return examples
-            self._draws = True
+            self.draws = True
             del self.skipped[skipped:]
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+            before_all.restore()
         with seats.kept():
             return self._examples(runs, before, True)
+
+    def unseated(self, runs: Sequence[Run], before: Callable[[int], None] | None = None) -> list[Any]:
+        """As `examples`, for a caller that looks after the legacy generators itself. May run in several threads."""
+        return self._examples(runs, before, False)
 
     def _examples(self, runs: Sequence[Run], before: Callable[[int], None] | None, seated: bool) -> list[Any]:
         examples: list[Any] = []
@@ -158,9 +162,22 @@ def _place(dataset: Any, epoch: int, index: int) -> str:
     return f"reading sample {index} of {type(dataset).__name__} (epoch {epoch})"
 
 
-def _is_untouched(numpy_state: Any, python_state: Any) -> bool:
-    """Whether the legacy generators stand where they stood."""
-    return random.getstate() == python_state and _same(np.random.get_state(legacy=False), numpy_state)
+class LegacyState:
+    """Where `np.random` and `random` stand."""
+
+    def __init__(self) -> None:
+        self._numpy = np.random.get_state(legacy=False)
+        self._python = random.getstate()
+
+    @property
+    def holds(self) -> bool:
+        """Whether they still stand there."""
+        return random.getstate() == self._python and _same(np.random.get_state(legacy=False), self._numpy)
+
+    def restore(self) -> None:
+        """Puts them back there."""
+        np.random.set_state(self._numpy)
+        random.setstate(self._python)
 
 
 def _same(state: Any, other: Any) -> bool:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from distrain.dataset.batch import Batch
-from distrain.dataset.columns import columns_at
-from distrain.errors import DatasetError
-from distrain.iterators import order
 from distrain.iterators.planned import Planned, PlannedIterator
 
 
@@ -25,16 +22,5 @@ class SerialIterator(PlannedIterator):
     """
 
     def _read(self, planned: Planned) -> Batch:
-        indices = order.indices(planned.spans, planned.orders)
-        dataset = self.dataset
-        columns = columns_at(dataset, indices)
-        if columns is not None:
-            batch = Batch(columns=columns, share=planned.share, indices=indices)
-            if len(batch) != len(indices):
-                raise DatasetError(
-                    f"columns_at of {type(dataset).__name__} gave {len(batch)} samples for {len(indices)} indices"
-                )
-            return batch
-        if type(dataset) in (list, tuple):
-            return Batch([dataset[i] for i in indices.tolist()], share=planned.share, indices=indices)
-        return Batch(self._examples(planned), share=planned.share, indices=indices)
+        batch = self._collated(planned)
+        return self._batch_of(planned, self._examples(planned)) if batch is None else batch
