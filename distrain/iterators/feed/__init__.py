@@ -11,7 +11,7 @@
     protocol     the messages
     layout       where columns lie in memory          parcels     examples of any shape as bytes
     arena        shared memory for minibatches        shipment    the dataset's way to the feeders
-    statistics   numbers
+    statistics   numbers                              pages       memory that the rank shares with them
 
 A minibatch is ordered with `Feed.submit` and fetched with `Feed.take`. It is cut into pieces; an order for a piece goes
 to a feeder through ZeroMQ, the feeder writes the rows into the minibatch's slot in shared memory and says that it is

@@ -1,28 +1,30 @@
 """A dataset's way to the feeders of its rank: pickled once into anonymous memory that they inherit.
 
-Big arrays inside the dataset lie beside the pickle, and every feeder maps the same pages: a dataset of a gigabyte is
-there once however many feeders read it. What a feeder writes into its arrays stays its own. The memory is sealed once
-it is filled; it is never a file that has a name, nor anything that came over a socket.
+Big arrays inside the dataset lie beside the pickle, and every feeder maps the same pages; so does the rank, if its
+arrays are plain memory (see `pages`). A dataset of a gigabyte is there once, however many feeders read it. What a
+feeder writes into its arrays stays its own. Arrays that are mapped files are opened again. The memory is sealed once it
+is filled; it is never a file that has a name, nor anything that came over a socket.
 """
 
 from __future__ import annotations
 
 import fcntl
+import io
 import mmap
 import os
 import pickle
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from distrain.errors import FeedError, TransferError
+from distrain.iterators.feed.pages import address_of, move_to_file
 
-_ALIGNMENT = 4096
-_LENGTH = struct.Struct("<Q")
+_NUMBER = struct.Struct("<Q")
 _SEALS = 1 | 2 | 4 | 8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
-_WRITE_CHUNK = 1 << 26
 
 
 def ship(cargo: Any, name: str) -> int:
@@ -40,20 +42,21 @@ def ship(cargo: Any, name: str) -> int:
         FeedError: there is too little memory.
     """
     buffers: list[pickle.PickleBuffer] = []
+    stream = io.BytesIO()
     try:
-        pickled = cloudpickle.dumps(cargo, protocol=5, buffer_callback=buffers.append)
+        _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(cargo)
     except Exception as error:
         raise TransferError(_explain(cargo, name, error)) from error
+    pickled = stream.getbuffer()
     raws = [buffer.raw() for buffer in buffers]
+    places, end = _places(pickled, raws)
     fd = os.memfd_create("distrain-dataset", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        _write(fd, 0, struct.pack(f"<{len(raws) + 2}Q", len(raws), len(pickled), *map(len, raws)))
-        at = _LENGTH.size * (len(raws) + 2)
-        for part in (pickled, *raws):
-            at = -(-at // _ALIGNMENT) * _ALIGNMENT
-            _write(fd, at, part)
-            at += len(part)
-        os.ftruncate(fd, max(at, _ALIGNMENT))
+        numbers = [len(places), *(number for place in places for number in place)]
+        move_to_file(memoryview(struct.pack(f"<{len(numbers)}Q", *numbers)), fd, 0)
+        for part, (at, _) in zip((pickled, *raws), places, strict=True):
+            move_to_file(part, fd, at)
+        os.ftruncate(fd, end)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:
         os.close(fd)
@@ -65,24 +68,44 @@ def ship(cargo: Any, name: str) -> int:
 def unship(fd: int) -> Any:
     """The object in such memory. Its big arrays are views of the memory, and copies are made where they are changed."""
     memory = memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
-    (count,) = _LENGTH.unpack_from(memory)
-    lengths = struct.unpack_from(f"<{count + 1}Q", memory, _LENGTH.size)
-    parts = []
-    at = _LENGTH.size * (count + 2)
-    for length in lengths:
-        at = -(-at // _ALIGNMENT) * _ALIGNMENT
-        parts.append(memory[at : at + length])
-        at += length
+    (count,) = _NUMBER.unpack_from(memory)
+    numbers = struct.unpack_from(f"<{2 * count}Q", memory, _NUMBER.size)
+    parts = [memory[at : at + length] for at, length in zip(numbers[::2], numbers[1::2], strict=True)]
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def _write(fd: int, at: int, data: Any) -> None:
-    view = memoryview(data).cast("B") if len(data) else memoryview(b"")
-    for start in range(0, len(view), _WRITE_CHUNK):
-        chunk = view[start : start + _WRITE_CHUNK]
-        done = 0
-        while done < len(chunk):
-            done += os.pwrite(fd, chunk[done:], at + start + done)
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Opens mapped files anew instead of copying what is in them."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is np.memmap and value.flags.c_contiguous and (offset := _offset_in_file(value)) is not None:
+            mode = "c" if value.flags.writeable else "r"
+            return np.memmap, (value.filename, value.dtype, mode, offset, value.shape)
+        return super().reducer_override(value)
+
+
+def _offset_in_file(array: np.memmap[Any, Any]) -> int | None:
+    """Where in its file the array begins; None if that cannot be told."""
+    root: Any = array
+    while isinstance(root, np.memmap) and not isinstance(root.base, mmap.mmap):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.filename is None:
+        return None
+    return int(root.offset) + int(array.ctypes.data) - int(root.ctypes.data)
+
+
+def _places(pickled: memoryview, raws: Sequence[memoryview]) -> tuple[list[tuple[int, int]], int]:
+    """Offset and length of each part in the memory, and where it ends.
+
+    A part begins where its bytes do within a page, so that its pages can change places with those of the file.
+    """
+    at = _NUMBER.size * (2 * len(raws) + 3)
+    places = []
+    for part in (pickled, *raws):
+        at = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE + address_of(part) % mmap.PAGESIZE
+        places.append((at, len(part)))
+        at += len(part)
+    return places, max(at, 1)
 
 
 def _explain(cargo: Any, name: str, error: Exception) -> str:
@@ -121,7 +144,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _can_be_pickled(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value, protocol=5, buffer_callback=lambda buffer: None)
+        _Pickler(io.BytesIO(), protocol=5, buffer_callback=lambda buffer: None).dump(value)
     except Exception:
         return False
     return True
