@@ -7,8 +7,9 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from distrain.backend import GpuDevice, get_device
 from distrain.comm import Communicator
 from distrain.comm import cores as rank_cores
 from distrain.dataset.batch import Batch
@@ -17,6 +18,7 @@ from distrain.iterators import order
 from distrain.iterators.arguments import count, seconds
 from distrain.iterators.planned import Planned, PlannedIterator
 from distrain.iterators.reading import OnError
+from distrain.iterators.staging import Stage
 from distrain.reporting import report
 
 if TYPE_CHECKING:
@@ -26,6 +28,22 @@ if TYPE_CHECKING:
 
 class TimeoutWarning(RuntimeWarning):
     """A minibatch takes longer than `dataset_timeout`. Make it an error with `warnings.simplefilter`."""
+
+
+class _Staged(NamedTuple):
+    """A minibatch that has been read.
+
+    Attributes:
+        planned: which.
+        columns: arrays, on the device if there is an event.
+        examples: instead of columns.
+        event: after which the columns are there.
+    """
+
+    planned: Planned
+    columns: Any
+    examples: list[Any] | None
+    event: Any
 
 
 class MultiprocessIterator(PlannedIterator):
@@ -62,6 +80,8 @@ class MultiprocessIterator(PlannedIterator):
             where examples differ in shape and are padded. None leaves that to the updater.
         sample_timeout: seconds after which a process that is still reading the same sample is replaced. A sample with
             which this happens twice is an error. None: never.
+        device: a GPU to which minibatches are sent ahead, as `distrain.get_device` takes it: the next one is copied
+            while this one is worked on. Give the updater the same device. None leaves them in host memory.
         report_time: report the seconds waited for each minibatch as `time/data`.
 
     Raises:
@@ -88,6 +108,7 @@ class MultiprocessIterator(PlannedIterator):
         on_error: OnError = "raise",
         converter: Callable[..., Any] | None = None,
         sample_timeout: float | None = 600.0,
+        device: Any = None,
         report_time: bool = False,
     ) -> None:
         super().__init__(
@@ -108,6 +129,7 @@ class MultiprocessIterator(PlannedIterator):
         self.maxtasksperchild = None if maxtasksperchild is None else count("maxtasksperchild", maxtasksperchild, 1)
         self.sample_timeout = seconds("sample_timeout", sample_timeout)
         self.converter = converter
+        self.device = None if device is None else get_device(device)
         self.report_time = report_time
         self._is_closed = False
         self._unplug()
@@ -118,6 +140,8 @@ class MultiprocessIterator(PlannedIterator):
         self._feed: Feed | None = None
         self._stop: Callable[[], Any] | None = None
         self._ahead: deque[tuple[Planned, Job]] = deque()
+        self._stage: Stage | None = None
+        self._staged: _Staged | None = None
         self._lock = threading.Lock()
 
     def _start(self) -> Feed:
@@ -127,8 +151,14 @@ class MultiprocessIterator(PlannedIterator):
         if self._is_closed:
             raise FeedError("this iterator is closed: finalize() has ended its processes. Make a new one.")
         cargo = Cargo(self.dataset, self.converter, self._known_seed(), self._on_error)
+        self._stage = Stage(self.device) if isinstance(self.device, GpuDevice) else None
         options = Options(
-            self.n_processes, self.n_prefetch, self.shared_mem, self.sample_timeout, self.maxtasksperchild
+            self.n_processes,
+            self.n_prefetch,
+            self.shared_mem,
+            self.sample_timeout,
+            self.maxtasksperchild,
+            is_pinned=self._stage is not None,
         )
         self._feed = feed = Feed(cargo, options)
         self._seed_of_feed = cargo.seed
@@ -142,8 +172,9 @@ class MultiprocessIterator(PlannedIterator):
 
     def _forget(self) -> None:
         feed: Feed | None = getattr(self, "_feed", None)  # none yet while the iterator is made
-        if feed is not None and self._ahead:
+        if feed is not None:
             self._ahead.clear()
+            self._staged = None
             feed.drop_all()
 
     def _read(self, planned: Planned) -> Batch:
@@ -163,29 +194,41 @@ class MultiprocessIterator(PlannedIterator):
         if self._seed != self._seed_of_feed:  # a file has brought another one
             self._replug()
             feed = self._start()
-        ahead = self._ahead
-        if ahead and ahead[0][0].step != planned.step:  # the cursor was moved
-            self._forget()
-        if not ahead:
-            ahead.append((planned, feed.submit(planned.runs)))
-        self._look_ahead(feed)
-        job = ahead[0][1]
-        columns, examples = feed.take(job, self.dataset_timeout, _warn)
-        ahead.popleft()
-        self._look_ahead(feed)
+        staged, self._staged = self._staged, None
+        if staged is None or staged.planned.step != planned.step:
+            staged = self._take(feed, planned)
+        self._look_ahead(feed, planned)
+        columns = staged.columns
+        if self._stage is not None and staged.event is not None:
+            self._stage.finish(staged.event)
+            if self._ahead and feed.is_ready(self._ahead[0][1]):
+                self._staged = self._take(feed, self._ahead[0][0])
         if feed.skipped:
             self._note_skipped(feed.skipped)
             feed.skipped.clear()
         if self.report_time:
             report({"time/data": feed.statistics.last_wait_s})
         indices = order.indices(planned.spans, planned.orders)
-        return Batch(examples, columns=columns, share=planned.share, indices=indices)
+        return Batch(staged.examples, columns=columns, share=planned.share, indices=indices)
 
-    def _look_ahead(self, feed: Feed) -> None:
-        """Orders what follows the last minibatch that was ordered."""
-        if not self._ahead:
-            return
-        last = self._ahead[-1][0]
+    def _take(self, feed: Feed, planned: Planned) -> _Staged:
+        """Fetches a minibatch, and starts to send it to the GPU if there is one."""
+        ahead = self._ahead
+        if ahead and ahead[0][0].step != planned.step:  # the cursor was moved
+            self._forget()
+        if not ahead:
+            ahead.append((planned, feed.submit(planned.runs)))
+            self._look_ahead(feed, planned)
+        columns, examples = feed.take(ahead[0][1], self.dataset_timeout, _warn)
+        ahead.popleft()
+        if self._stage is None or columns is None:
+            return _Staged(planned, columns, examples, None)
+        copies, event = self._stage.begin(columns)
+        return _Staged(planned, copies, None, event)
+
+    def _look_ahead(self, feed: Feed, planned: Planned) -> None:
+        """Orders what follows the last minibatch that was ordered, or this one."""
+        last = self._ahead[-1][0] if self._ahead else planned
         rows = sum(span.stop - span.start for span in last.spans)
         while len(self._ahead) < feed.depth(rows):
             following = self._plan(last.step.epoch, last.step.position, last.orders_after)
@@ -199,6 +242,8 @@ class MultiprocessIterator(PlannedIterator):
         self._forget()
 
     def _replug(self) -> None:
+        if self._stage is not None:
+            self._stage.close()
         if self._stop is not None:
             self._stop()
         self._unplug()
@@ -220,7 +265,7 @@ class MultiprocessIterator(PlannedIterator):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy stands at the same place, and has processes of its own from its first minibatch on.
-        own = ("_feed", "_stop", "_ahead", "_lock", "_reader")
+        own = ("_feed", "_stop", "_ahead", "_stage", "_staged", "_lock", "_reader")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ class Slot:
     Attributes:
         offset: in the file.
         nbytes: of it.
+        address: where it lies in this process.
         pending: work that may still write into it.
         is_lent: whether there are arrays that are views of it.
     """
@@ -62,9 +63,10 @@ class Slot:
         self.pending: set[int] = set()
         self.is_lent = False
         self._map = mmap.mmap(fd, nbytes, offset=offset)
+        self.address: int = np.frombuffer(self._map, np.uint8).ctypes.data
         self._interface = {
             "version": 3,
-            "data": (np.frombuffer(self._map, np.uint8).ctypes.data, False),
+            "data": (self.address, False),
             "shape": (nbytes,),
             "typestr": "|u1",
         }

@@ -30,6 +30,7 @@ from distrain.iterators.feed.statistics import Statistics
 from distrain.iterators.feed.supervisor import LOOK_S, Supervisor
 from distrain.iterators.feed.window import Job, Member, Piece, Window
 from distrain.iterators.reading import Skipped
+from distrain.iterators.staging import pin
 
 _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank 0.04 ms
 _SLOW_S = 0.02  # a sample that takes longer holds up those behind it
@@ -47,6 +48,7 @@ class Options:
         sample_nbytes: bytes of shared memory a sample; None measures the first one.
         sample_timeout: seconds after which a feeder that still reads the same sample is replaced; None: never.
         tasks_per_feeder: pieces of work after which a feeder is replaced; None: never.
+        is_pinned: whether a GPU is to read minibatches from where they lie.
     """
 
     n_processes: int
@@ -54,6 +56,7 @@ class Options:
     sample_nbytes: int | None = None
     sample_timeout: float | None = None
     tasks_per_feeder: int | None = None
+    is_pinned: bool = False
 
 
 class Feed:
@@ -167,6 +170,11 @@ class Feed:
         self._cut_jobs()
         return result
 
+    def is_ready(self, job: Job) -> bool:
+        """Whether `take` would give the minibatch at once."""
+        self._read_mail()
+        return job.is_decided and not any(isinstance(piece.answer, Failed) for piece in job.pieces)
+
     def _wait(self, job: Job, patience: float | None, warn: Callable[[str], None]) -> None:
         began = warned = time.monotonic()
         while not job.is_decided:
@@ -219,6 +227,8 @@ class Feed:
         slot = self._arena.free_slot(nbytes)
         if slot is None and len(self._arena.slots) < self.depth(rows) + _SPARE_SLOTS:
             slot = self._arena.add_slot(nbytes)
+            if self._options.is_pinned:
+                pin(slot, slot.address, slot.nbytes)
         return slot
 
     def _piece_rows(self, rows: int) -> int:
