@@ -122,6 +122,9 @@ class Parameter(Variable):
 
     def receive_grad(self, grad: Array) -> None:
         """Adds a gradient to what is there."""
+        if grad is self._grad_view and self._grad is None and self._grad_var is None:  # it was written there already
+            self._grad = grad
+            return
         if self._grad_var is not None:
             self.grad = self.grad  # out of a recorded backward pass: store the numbers, drop their graph
         if self._grad is None:

@@ -45,9 +45,11 @@ class Link:
 
     name: str | None = None
     _in_scope = False
+    _registered: set[str] = frozenset()  # type: ignore[assignment]    # names of parameters and links, also past ones
     _sequential_class: ClassVar[Any]  # set by sequential.py, which stands on this file
 
     def __init__(self) -> None:
+        self._registered = set()
         self._params: dict[str, None] = {}  # names, in the order of registration
         self._persistent: dict[str, None] = {}
         self._device: backend.Device = backend.CPU
@@ -92,6 +94,12 @@ class Link:
             raise ArgumentError(f"call super().__init__() first in {type(self).__name__}.__init__")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if self._in_scope or name in self._registered:  # anything else is an ordinary attribute
+            self._assign(name, value)
+        object.__setattr__(self, name, value)
+
+    def _assign(self, name: str, value: Any) -> None:
+        """Takes note of a value that is assigned in `init_scope`, or under a name that is or was registered."""
         registered = name in self.__dict__.get("_params", ())
         if isinstance(value, Parameter):
             if self._in_scope or registered:
@@ -99,7 +107,6 @@ class Link:
         elif registered:
             del self._params[name]
             Structure.version += 1
-        object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:  # reached only for what is not there
         if name in ("_params", "_persistent", "_device", "_children", "_links", "_layers"):
@@ -111,6 +118,7 @@ class Link:
         if param.name is None:
             param.name = name
         self._params[name] = None
+        self._registered.add(name)
         param.to_device(self._device)
         Structure.version += 1
 
@@ -346,6 +354,7 @@ class Link:
             return memo[id(self)]  # type: ignore[no-any-return]
         memo[id(self)] = other = copying.copy(self)
         other.name = None
+        object.__setattr__(other, "_registered", set(self._registered))
         object.__setattr__(other, "_params", dict(self._params))
         object.__setattr__(other, "_persistent", dict(self._persistent))
         if mode != "share":

@@ -150,12 +150,17 @@ class FlatGroup:
 
     def runs(self) -> list[Run]:
         """The parameters that have a gradient and are not frozen, in as few runs as their rules allow."""
-        key = [
-            None if p._grad is None or not r.enabled else r if r.hooks or r.hyperparam.has_own else r.t
-            for p, r in zip(self.params, self.rules, strict=True)
-        ]
-        first = next((k for k in key if isinstance(k, int)), 0)
-        pattern = [k - first if isinstance(k, int) else k for k in key]
+        pattern: list[Any] = []
+        first = None
+        for param, rule in zip(self.params, self.rules, strict=True):
+            if param._grad is None or not rule.enabled:
+                pattern.append(None)
+            elif rule.hooks or rule.hyperparam.has_own:
+                pattern.append(rule)
+            else:
+                if first is None:
+                    first = rule.t
+                pattern.append(rule.t - first)
         if pattern != self._runs_key:
             self._runs = list(self._find_runs(pattern))
             self._runs_key = pattern

@@ -226,12 +226,11 @@ class Trainer:
                 entry.extension(self)
         self._running = None
         update = self.updater.update
-        scope = self.reporter.scope
+        reporter = self.reporter
         active = [(entry.trigger, entry.extension, entry.name) for entry in entries]
-        while not stop(self):
-            observation: dict[str, Any] = {}
-            self.observation = observation
-            with scope(observation):
+        with reporter.scope({}):
+            while not stop(self):
+                self.observation = reporter.observation = {}
                 update()
                 for trigger, extension, name in active:
                     self._running = name

@@ -26,14 +26,16 @@ def accuracy(y: Variable | Array, t: Variable | Array, ignore_label: int | None 
     """
     scores, labels = as_array(y), as_array(t)
     if config.type_check:
-        expect_float("accuracy", "y", scores)
-        expect_integer("accuracy", "t", labels)
+        if scores.dtype.kind != "f":
+            expect_float("accuracy", "y", scores)
+        if labels.dtype.kind not in "iu":
+            expect_integer("accuracy", "t", labels)
         if scores.ndim < 2 or scores.shape[1] == 0:
             raise refuse("accuracy", "y", "shape (N, K, …) with one class or more", describe(scores))
         want = scores.shape[:1] + scores.shape[2:]
         if labels.shape != want:
             raise refuse("accuracy", "t", f"shape {want} for y of shape {scores.shape}", describe(labels))
-    right = scores.argmax(axis=1) == labels
+    right = scores.argmax(1) == labels
     counted = None if ignore_label is None else labels != ignore_label
     return _ratio(right, counted, scores.dtype)
 
