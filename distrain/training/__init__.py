@@ -9,7 +9,7 @@ from distrain.training.extension import PRIORITY_WRITER as PRIORITY_WRITER
 from distrain.training.extension import Extension as Extension
 from distrain.training.extension import make_extension as make_extension
 from distrain.training.trainer import Trainer as Trainer
-from distrain.training.trigger import get_trigger as get_trigger
+from distrain.training.triggers.trigger import get_trigger as get_trigger
 from distrain.training.updater import Updater as Updater
 from distrain.training.updaters.parallel import ParallelUpdater as ParallelUpdater
 from distrain.training.updaters.standard import StandardUpdater as StandardUpdater

@@ -18,7 +18,8 @@ from distrain.comm import Communicator
 from distrain.errors import SerializationError
 from distrain.reporting import DictSummary
 from distrain.training.extension import Extension, RunsOn
-from distrain.training.trigger import get_trigger
+from distrain.training.triggers import agreement
+from distrain.training.triggers.trigger import get_trigger
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
@@ -78,6 +79,7 @@ class LogReport(Extension):
             self.comm = trainer.comm
         if self.comm.rank != 0:
             self._summary = DictSummary()  # a snapshot has the sums of all ranks, which count once
+        agreement.decide_among(self._trigger, self.comm)
 
     def __call__(self, trainer: Trainer) -> None:
         """Adds the observation of this iteration; at the end of an interval, writes an entry."""
@@ -103,6 +105,7 @@ class LogReport(Extension):
         if self.comm is not None and self.comm.size > 1:
             summary, _ = self._of_all_ranks(0.0)
             self._summary = summary if self.comm.rank == 0 else DictSummary()
+            agreement.gather(self._trigger)
 
     def _of_all_ranks(self, elapsed_time: float) -> tuple[DictSummary, float]:
         """The sums of all ranks, and the clock of rank 0."""

@@ -44,6 +44,8 @@ class Snapshot(Extension):
 
     def __init__(self, target: Any, filename: str, savefun: SaveFunction) -> None:
         self.target, self.filename, self.savefun = target, filename, savefun
+        if target is None:
+            self.priority = -300  # after all others, whose triggers then know this iteration
 
     @property
     def default_name(self) -> str:
@@ -72,6 +74,8 @@ class Snapshot(Extension):
             WorldError: likewise, on the other ranks.
         """
         comm = self.comm or trainer.comm
+        if self.target is None and comm.size == trainer.comm.size:
+            trainer.stops()  # the file then has the state of the stop trigger after this iteration
         if comm.size > 1:
             self._gather(trainer, comm)
         failure: Exception | None = None
@@ -94,9 +98,7 @@ class Snapshot(Extension):
             links = [self.target] if hasattr(self.target, "namedpersistents") else []
         else:
             links = [optimizer.target for optimizer in trainer.updater.get_all_optimizers().values()]
-            for extension in trainer.extensions():
-                if gather := getattr(extension, "gather", None):
-                    gather()
+            trainer.gather()
         for link in links:
             average_over_ranks(link, comm)
 
