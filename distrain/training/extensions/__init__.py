@@ -8,6 +8,8 @@ from distrain.training.extensions.log_report import LogReport as LogReport
 from distrain.training.extensions.micro_average import MicroAverage as MicroAverage
 from distrain.training.extensions.observe import observe_lr as observe_lr
 from distrain.training.extensions.observe import observe_value as observe_value
+from distrain.training.extensions.parameter_statistics import ParameterStatistics as ParameterStatistics
+from distrain.training.extensions.plot_report import PlotReport as PlotReport
 from distrain.training.extensions.print_report import PrintReport as PrintReport
 from distrain.training.extensions.progress_bar import ProgressBar as ProgressBar
 from distrain.training.extensions.shift import Shift as Shift
@@ -23,6 +25,7 @@ from distrain.training.extensions.shift_curves import WarmupShift as WarmupShift
 from distrain.training.extensions.snapshot import snapshot as snapshot
 from distrain.training.extensions.snapshot import snapshot_object as snapshot_object
 from distrain.training.extensions.unchain_variables import unchain_variables as unchain_variables
+from distrain.training.extensions.variable_statistics_plot import VariableStatisticsPlot as VariableStatisticsPlot
 
 __all__ = [
     "CosineShift",
@@ -36,11 +39,14 @@ __all__ = [
     "MicroAverage",
     "MultistepShift",
     "OneCycleShift",
+    "ParameterStatistics",
+    "PlotReport",
     "PolynomialShift",
     "PrintReport",
     "ProgressBar",
     "Shift",
     "StepShift",
+    "VariableStatisticsPlot",
     "WarmupShift",
     "dump_graph",
     "observe_lr",

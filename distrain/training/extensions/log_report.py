@@ -94,8 +94,7 @@ class LogReport(Extension):
     def gather(self) -> None:
         """Moves the sums of all ranks to rank 0, for a snapshot; a collective call, allowed at any time."""
         if self.comm is not None and self.comm.size > 1:
-            summary, _ = self._of_all_ranks(0.0)
-            self._summary = summary if self.comm.rank == 0 else DictSummary()
+            self._summary = self._summary.gathered(self.comm)
             agreement.gather(self._trigger)
 
     def _of_all_ranks(self, elapsed_time: float) -> tuple[DictSummary, float]:

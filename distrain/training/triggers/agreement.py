@@ -100,10 +100,7 @@ class JobMean:
     def gather(self) -> None:
         """Moves the sums of all ranks to rank 0; a collective call."""
         if self._comm is not None and self._comm.size > 1 and not self._is_loaded:
-            merged = DictSummary()
-            for sums in self._comm.allgather_obj(self._summary.sums()):
-                merged.merge(sums)
-            self._summary = merged if self._comm.rank == 0 else DictSummary()
+            self._summary = self._summary.gathered(self._comm)
 
     def serialize(self, serializer: Any) -> None:
         """Writes or reads the sums."""
