@@ -161,10 +161,22 @@ class DictSummary:
         Args:
             comm: communicator of the ranks.
         """
+        return self._merged(comm).compute_mean()
+
+    def gathered(self, comm: Any) -> DictSummary:
+        """The sums of all ranks on rank 0, an empty summary elsewhere: for a snapshot. A collective call.
+
+        Args:
+            comm: communicator of the ranks.
+        """
+        merged = self._merged(comm)
+        return merged if comm.rank == 0 else DictSummary()
+
+    def _merged(self, comm: Any) -> DictSummary:
         merged = DictSummary()
         for sums in comm.allgather_obj(self.sums()):
             merged.merge(sums)
-        return merged.compute_mean()
+        return merged
 
     def make_statistics(self) -> dict[str, float]:
         """Mean of every key, and its standard deviation under the key with `.std` appended."""
