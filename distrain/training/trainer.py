@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from distrain import black_box
 from distrain import comm as comm_module
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
@@ -225,7 +226,8 @@ class Trainer:
             if entry.call_before_training:
                 entry.extension(self)
         self._running = None
-        update = self.updater.update
+        updater = self.updater
+        update = updater.update
         scope = self.reporter.scope
         active = [(entry.trigger, entry.extension, entry.name) for entry in entries]
         while not stop(self):
@@ -233,6 +235,7 @@ class Trainer:
             self.observation = observation
             with scope(observation):
                 update()
+                black_box.note(updater.iteration)
                 for trigger, extension, name in active:
                     self._running = name
                     if trigger(self):
