@@ -135,11 +135,6 @@ def exit_code(code: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def how_it_ended(code: int) -> str:
-    """The end of a process in words."""
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
-
-
 def signal_name(number: int) -> str:
     """SIGKILL for 9, and so on; real-time signals have only numbers."""
     try:

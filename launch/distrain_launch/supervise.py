@@ -15,7 +15,6 @@ import ctypes
 import json
 import os
 import selectors
-import shlex
 import shutil
 import signal
 import socket
@@ -32,6 +31,7 @@ from typing import Any
 from distrain.env import rank_info
 from distrain.errors import LaunchError
 from distrain_launch import keeper, report
+from distrain_launch.conclusion import End, conclude
 from distrain_launch.keeper import Inbox, pack
 from distrain_launch.mpiexec import Command
 from distrain_launch.output import ERR, OUT, Output
@@ -368,48 +368,20 @@ class Supervisor:
         assert self.mpiexec is not None
         for rank in self.ranks.values():
             rank.lines = self.output.last_lines(rank.rank)
-        failure = report.first_failure(self.ranks.values())
         self.output.close()
-        path, code = self.command.arguments[0], report.exit_code(self.mpiexec.returncode)
-        if self.output.is_broken:
+        if self.output.is_broken:  # as the script alone would end
             return 128 + signal.SIGPIPE
-        if self.received:
-            return self._conclude_signal(failure[0] if failure else None)
-        if self.mpiexec_failed:
-            self.output.say(
-                f"distrain: {path} {report.how_it_ended(self.mpiexec.returncode)} and took the ranks with it.\n"
-            )
-            return code or 1
-        if len(self.ranks) < len(self.job.places) and failure is None:
-            raise LaunchError(
-                f"{path} {report.how_it_ended(self.mpiexec.returncode)} when {len(self.ranks)} of "
-                f"{len(self.job.places)} ranks had started. What it says is above; the command was: "
-                f"{shlex.join(self.command.arguments)}"
-            )
-        if failure is not None:
-            self.output.say("\n" + report.describe(*failure))
-            return failure[0].exit_code
+        end = End(
+            command=self.command.arguments,
+            code=self.mpiexec.returncode,
+            took_the_ranks=self.mpiexec_failed,
+            signal=self.received[0] if self.received else None,
+            late=self.late,
+            shutdown_timeout=self.job.shutdown_timeout,
+        )
+        code, words = conclude(list(self.ranks.values()), len(self.job.places), end)
+        self.output.say(words)
         return code
-
-    def _conclude_signal(self, failed: Rank | None) -> int:
-        number = self.received[0]
-        name = report.signal_name(number)
-        if self.late:
-            numbers = ", ".join(map(str, sorted(rank.rank for rank in self.late)))
-            self.output.say(
-                f"distrain: rank{'s' * (len(self.late) > 1)} {numbers} did not end within "
-                f"{self.job.shutdown_timeout:g} s of {name}, so the job was killed.\n"
-            )
-        if failed is not None and failed.exit_code != 128 + number:
-            if failed.text:
-                self.output.say("\n" + report.describe(failed))
-            return failed.exit_code
-        if failed is None and not any(rank.was_ended for rank in self.ranks.values()) and self.ranks:
-            return 0  # they have heard it, and ended well
-        iteration = max((rank.iteration for rank in self.ranks.values()), default=-1)
-        where = f" at iteration {iteration}" if iteration >= 0 else ""
-        self.output.say(f"distrain: ended by {name}{where}.\n")
-        return 128 + number
 
 
 def _socket_folder() -> Path:
