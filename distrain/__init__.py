@@ -13,6 +13,7 @@ The floors; a file imports only from floors below its own:
     3  serializers, reporting       npz files; reporter and summaries
     2  backend, cuda                devices; the one door to CuPy
     1  env, files, rng, minibatch   who am I; whole files; randomness by position; whose samples are these
+       black_box                    what a rank leaves for the launcher
     0  errors, config               the exception tree; the switches of a thread
 
 `import distrain` starts neither MPI nor CUDA nor a thread.

@@ -178,7 +178,10 @@ class MpiCommunicator(Communicator):
         plan[0], plan[1] = number, -number
         self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
         if plan[0] != -plan[1]:  # largest and smallest fingerprint differ: known to all ranks alike
-            raise WorldError(_difference(self.mpi_comm.allgather(_describe(intent)), self.hosts))
+            intents = self.mpi_comm.allgather(_describe(intent))
+            error = WorldError(_difference(intents, self.hosts))
+            error.deserted = _describe((LEAVE,)) in intents
+            raise error
 
 
 LEAVE = "leave"

@@ -89,7 +89,7 @@ def _load_mpi(info: RankInfo) -> Any:
 
         if "mpi4py.MPI" not in sys.modules:
             mpi4py.rc.initialize = False
-            mpi4py.rc.finalize = True
+            mpi4py.rc.finalize = False  # see failure.py: only when all ranks have come to the end
         with warnings.catch_warnings():  # the same suspicion is an error here, with what to do about it
             warnings.filterwarnings("ignore", "(?s).*suspicious MPI execution environment", RuntimeWarning)
             from mpi4py import MPI

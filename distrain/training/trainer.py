@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from distrain import black_box
 from distrain import comm as comm_module
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
@@ -227,7 +228,8 @@ class Trainer:
             if entry.call_before_training:
                 entry.extension(self)
         self._running = None
-        update = self.updater.update
+        updater = self.updater
+        update = updater.update
         reporter = self.reporter
         active = [
             (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
@@ -238,6 +240,7 @@ class Trainer:
             while not self.stops():
                 self.observation = reporter.observation = {}
                 update()
+                black_box.note(updater.iteration)
                 for trigger, extension, name in active:
                     self._running = name
                     if trigger(self):
