@@ -39,6 +39,28 @@ def test_a_scattered_dataset_is_evaluated_exactly(run_ranks: Callable[..., Any],
     assert run_ranks(SCRIPT, n).check().stdout.count("passed") == n
 
 
+@pytest.mark.mpi
+@pytest.mark.parametrize("n", [1, 3])
+def test_all_names_give_a_communicator_that_works(run_ranks: Callable[..., Any], n: int) -> None:
+    script = """
+    import numpy as np
+    from distrain import comm, multi_node
+    for name in multi_node._NAMES:
+        ranks = multi_node.create_communicator(name)
+        x = np.full(3, ranks.rank + 1.0)
+        assert (ranks.allreduce(x) == ranks.size * (ranks.size + 1) / 2).all()
+        assert (x == ranks.rank + 1).all()
+    if ranks.size > 1:
+        from mpi4py import MPI
+        pair = MPI.COMM_WORLD.Split(min(ranks.rank, 1))
+        some = multi_node.create_communicator("flat", pair)
+        assert some.size == (1 if ranks.rank == 0 else ranks.size - 1)
+        assert some.allreduce_obj(1) == some.size
+    print("passed", flush=True)
+    """
+    assert run_ranks(script, n).check().stdout.count("passed") == n
+
+
 def test_an_unknown_communicator_is_refused() -> None:
     with pytest.raises(ArgumentError, match="no communicator 'carrier_pigeon'; there are pure_nccl"):
         multi_node.create_communicator("carrier_pigeon")

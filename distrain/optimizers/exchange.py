@@ -25,7 +25,7 @@ def exchange(comm: Communicator, weight: float, groups: list[FlatGroup], loose: 
         group.flags[...] = group.xp.asarray([param.grad is not None for param in group.params])
         if weight not in (0.0, 1.0):
             group.grad *= group.grad.dtype.type(weight)
-        comm.allreduce(group.buffer)
+        comm.allreduce(group.buffer, out=group.buffer)
         for param, flag in zip(group.params, backend.to_cpu(group.flags), strict=True):
             if flag > 0:
                 param.grad = param._grad_view  # lies there already; says that there is a gradient
@@ -39,6 +39,6 @@ def _exchange_one(comm: Communicator, weight: float, param: Parameter) -> None:
         buffer[-1] = 1
         if weight != 0.0:
             buffer[:-1] = param.grad.ravel() * param.dtype.type(weight)
-    comm.allreduce(buffer)
+    comm.allreduce(buffer, out=buffer)
     if buffer[-1] > 0:
         param.grad = buffer[:-1].reshape(param.shape)

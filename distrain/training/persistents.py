@@ -26,7 +26,7 @@ def average_over_ranks(link: Any, comm: Communicator) -> None:
     if comm.size == 1:
         return
     for array in floating_persistents(link):
-        comm.allreduce(array)
+        comm.allreduce(array, out=array)
         array /= comm.size
 
 
