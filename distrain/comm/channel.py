@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distrain.comm import watch
+from distrain.comm.waits import Op
+
 Bounds = Sequence[tuple[int, int]]
 """For each rank the part `[start, stop)` of a flat array."""
 
@@ -28,9 +31,11 @@ class Channel(ABC):
     Attributes:
         max_count: elements of one call, because MPI before 4.0 counts in 32-bit integers. `allreduce` cuts longer
             arrays itself; who calls the others sees to it.
+        may_thread: whether a thread may call while another one calls the communicator.
     """
 
     max_count = 2**30
+    may_thread = True
 
     @abstractmethod
     def allreduce(self, flat: Flat) -> None:
@@ -78,23 +83,39 @@ class MpiChannel(Channel):
 
     Args:
         mpi_comm: an `mpi4py.MPI.Intracomm` that nobody else uses.
+        name: of the communicator, the same on its ranks and on no others.
+        world_ranks: the ranks' numbers in the job.
     """
 
-    def __init__(self, mpi_comm: Any) -> None:
+    def __init__(self, mpi_comm: Any, name: str, world_ranks: tuple[int, ...]) -> None:
         from mpi4py import MPI
 
         self._mpi: Any = MPI
+        self._name, self._world_ranks = name, world_ranks
+        self._count = 0
+        self._slot = watch.new_slot(self._describe)
         self._mpi_comm = mpi_comm
         self._rank: int = mpi_comm.Get_rank()
         self._size: int = mpi_comm.Get_size()
+        self.may_thread = MPI.Query_thread() == MPI.THREAD_MULTIPLE
 
     def allreduce(self, flat: Flat) -> None:
         """Replaces an array by its sum over the ranks, in place."""
-        for part in parts(flat, self.max_count):
-            if part.dtype.char == "e":
-                self._sum_half(part)
-            else:
-                self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
+        self._count += 1
+        self._slot.op = ("sum", self._count, flat)
+        try:
+            for part in parts(flat, self.max_count):
+                if part.dtype.char == "e":
+                    self._sum_half(part)
+                else:
+                    self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
+        finally:
+            self._slot.op = None
+
+    def _describe(self, op: tuple[str, int, Flat]) -> Op:
+        action, count, flat = op
+        text = f"exchange {count} of gradients, {action} of {flat.size} {flat.dtype!s}"
+        return Op(("channel", self._name, count, action, flat.size, str(flat.dtype)), self._world_ranks, text)
 
     def _sum_half(self, flat: Flat) -> None:
         """No MPI adds float16. Summing in float32 and rounding once is also more exact than rounding once a rank."""
@@ -117,11 +138,17 @@ class MpiChannel(Channel):
     def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
         """Sends each rank a part of one array, and receives from each a part of another."""
         kind = self._kind(given.dtype)
+        self._count += 1
+        self._slot.op = ("parts", self._count, given)
         self._mpi_comm.Alltoallv([given, *_counts(give), kind], [taken, *_counts(take), kind])
+        self._slot.op = None
 
     def allgather(self, flat: Flat, bounds: Bounds) -> None:
         """Fills in what the other ranks have."""
+        self._count += 1
+        self._slot.op = ("gathering", self._count, flat)
         self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [flat, *_counts(bounds), self._kind(flat.dtype)])
+        self._slot.op = None
 
     def _kind(self, dtype: np.dtype[Any]) -> Any:
         """MPI's type of that many bytes: what is only moved need not be understood."""
@@ -129,6 +156,7 @@ class MpiChannel(Channel):
 
     def close(self) -> None:
         """Gives the MPI communicator back."""
+        watch.drop_slot(self._slot)
         self._mpi_comm.Free()
 
 

@@ -34,6 +34,7 @@ class Communicator(ABC):
         inter_rank: number of the node.
         inter_size: nodes of the group.
         channel: calls without a comparison before, for what the ranks have agreed on already.
+        allreduce_grad_dtype: dtype in which optimizers of these ranks send gradients; None: the gradients' own.
     """
 
     rank: int
@@ -43,6 +44,7 @@ class Communicator(ABC):
     inter_rank: int
     inter_size: int
     channel: Channel
+    allreduce_grad_dtype: Any = None
 
     def print(self, *values: Any) -> None:
         """Prints on rank 0 and does nothing elsewhere, so that a script needs no question who it is."""

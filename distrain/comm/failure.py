@@ -29,6 +29,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from distrain.comm.mpi import FORWARD_S, MpiCommunicator
+from distrain.comm.watch import Watch
 from distrain.env import RankInfo, rank_info
 from distrain.errors import WorldError
 
@@ -62,8 +63,8 @@ def _instruction(frame: FrameType) -> str:
 class _Guard:
     """The hooks of one rank, and what they replaced."""
 
-    def __init__(self, comm: MpiCommunicator) -> None:
-        self.comm = comm
+    def __init__(self, comm: MpiCommunicator, watch: Watch | None) -> None:
+        self.comm, self.watch = comm, watch
         self.pid = os.getpid()
         self.exit: _Exit | None = None
         self.lock = threading.Lock()
@@ -121,6 +122,8 @@ class _Guard:
             time.sleep(_LAST_WORDS_S)  # the ranks that wait have the better traceback, and end the job
             self.say(f"cannot leave: {error}\n")
             self.comm.abort(1)
+        if self.watch is not None:
+            self.watch.stop()
 
     def take_turn(self) -> None:
         """Lets one rank speak where all fail alike: the lowest aborts the job before the others' turn comes."""
@@ -173,15 +176,16 @@ def watch_start() -> None:
         sys.excepthook = _StartHook(info)
 
 
-def install(comm: MpiCommunicator) -> None:
+def install(comm: MpiCommunicator, watch: Watch | None) -> None:
     """Makes the failure of this rank the end of the job.
 
     Args:
         comm: the communicator of all ranks; all of them call this.
+        watch: ends with the script.
     """
     if isinstance(sys.excepthook, _StartHook):
         sys.excepthook = sys.excepthook.previous
-    _Guard(comm).install()
+    _Guard(comm, watch).install()
 
 
 def _frames_below(frame: FrameType | None) -> Iterator[FrameType]:

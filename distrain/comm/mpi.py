@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import operator
 import os
 import pickle
@@ -16,7 +17,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from distrain import backend
 from distrain.backend import Array
-from distrain.comm import arguments
+from distrain.comm import arguments, watch
 from distrain.comm.channel import MpiChannel, parts
 from distrain.comm.communicator import Communicator, Reduction
+from distrain.comm.header import Header, flat_bytes
 from distrain.comm.topology import position
-from distrain.cuda import is_gpu_array, to_gpu
+from distrain.comm.waits import Op
+from distrain.cuda import is_gpu_array
 from distrain.errors import ArgumentError, WorldError
 
 FORWARD_S = 0.4  # MPICH's mpiexec may throw away what it has not yet forwarded when the job is aborted
@@ -50,8 +52,13 @@ class MpiCommunicator(Communicator):
 
         self._mpi: Any = MPI
         self.mpi_comm = mpi_comm
+        me = MPI.COMM_WORLD.Get_rank()
+        self._world_ranks: tuple[int, ...] = tuple(mpi_comm.allgather(me))
+        self._name: str = mpi_comm.bcast(f"communicator {me}.{next(_numbers)}")  # the same on its ranks, and only there
         self._points: Any = mpi_comm.Dup()  # what goes from one rank to another
-        self.channel = MpiChannel(mpi_comm.Dup())
+        self.channel = MpiChannel(mpi_comm.Dup(), self._name, self._world_ranks)
+        self._slot, self._points_slot = watch.new_slot(self._describe), watch.new_slot(self._describe_point)
+        self._agreements = 0
         self._is_part = False
         self.rank = mpi_comm.Get_rank()
         self.size = mpi_comm.Get_size()
@@ -93,17 +100,17 @@ class MpiCommunicator(Communicator):
         if out is not None:
             arguments.check_out("bcast", out)
         self._agree("bcast", root)
-        header = self.mpi_comm.bcast(_Header.of(array) if self.rank == root else None, root)
+        header = self.mpi_comm.bcast(Header.of(array) if self.rank == root else None, root)
         self._require_all("bcast", header.misfit(out))
         if self.rank == root and array is not None:
-            self._send_bytes(_bytes(array), root)
+            self._send_bytes(flat_bytes(array), root)
             result = array if out is None or out is array else header.deliver(backend.to_cpu(array), out)
         elif out is not None and not is_gpu_array(out) and out.flags.c_contiguous:
-            self._send_bytes(_bytes(out), root)
+            self._send_bytes(flat_bytes(out), root)
             result = out
         else:
             packed = header.room()
-            self._send_bytes(_bytes(packed), root)
+            self._send_bytes(flat_bytes(packed), root)
             result = header.deliver(packed, out)
         return result
 
@@ -116,7 +123,7 @@ class MpiCommunicator(Communicator):
         arguments.check_root(root, self.size)
         arguments.check_sendable("gather", array)
         self._agree("gather", root)
-        headers = self.mpi_comm.gather(_Header.of(array), root)
+        headers = self.mpi_comm.gather(Header.of(array), root)
         arrived = self._move({root: array}, dict(enumerate(headers or ())))
         return tuple(arrived) if self.rank == root else None
 
@@ -124,7 +131,7 @@ class MpiCommunicator(Communicator):
         """The arrays of all ranks in their order, on every rank."""
         arguments.check_sendable("allgather", array)
         self._agree("allgather")
-        headers = self.mpi_comm.allgather(_Header.of(array))
+        headers = self.mpi_comm.allgather(Header.of(array))
         return tuple(self._move(dict.fromkeys(range(self.size), array), dict(enumerate(headers))))
 
     def alltoall(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -133,7 +140,7 @@ class MpiCommunicator(Communicator):
         self._agree("alltoall", problem)
         if problem:  # on every rank the same
             raise ArgumentError(problem)
-        headers = self.mpi_comm.alltoall([_Header.of(array) for array in arrays])
+        headers = self.mpi_comm.alltoall([Header.of(array) for array in arrays])
         return tuple(self._move(dict(enumerate(arrays)), dict(enumerate(headers))))
 
     def scatter(self, arrays: Sequence[Array] | None = None, root: int = 0) -> Array:
@@ -143,7 +150,7 @@ class MpiCommunicator(Communicator):
         self._agree("scatter", root)
         self._require_all("scatter", problem)
         given = arrays if self.rank == root and arrays is not None else []
-        header = self.mpi_comm.scatter([_Header.of(array) for array in given] or None, root)
+        header = self.mpi_comm.scatter([Header.of(array) for array in given] or None, root)
         return self._move(dict(enumerate(given)), {root: header})[0]
 
     def send(self, data: Array | Sequence[Array], dest: int, tag: int = 0) -> None:
@@ -152,33 +159,37 @@ class MpiCommunicator(Communicator):
         arrays = list(data) if isinstance(data, (tuple, list)) else [data]
         for array in arrays:
             arguments.check_sendable("send", array)
-        headers = [_Header.of(array) for array in arrays]
+        headers = [Header.of(array) for array in arrays]
+        self._points_slot.op = ("send to", dest)
         self._points.send((headers, isinstance(data, (tuple, list))), dest, tag + 1)
         for array in arrays:
-            for part in parts(_bytes(array), self.max_count):
+            for part in parts(flat_bytes(array), self.max_count):
                 self._points.Send(part, dest, tag + 1)
+        self._points_slot.op = None
 
     def recv(self, source: int, tag: int = 0) -> Any:
         """What another rank sends: an array, or a tuple of arrays."""
         arguments.check_peer(source, self.rank, self.size)
+        self._points_slot.op = ("recv from", source)
         headers, are_several = self._points.recv(None, source, tag + 1)
         arrived = []
         for header in headers:
             packed = header.room()
-            for part in parts(_bytes(packed), self.max_count):
+            for part in parts(flat_bytes(packed), self.max_count):
                 self._points.Recv(part, source, tag + 1)
             arrived.append(header.deliver(packed, None))
+        self._points_slot.op = None
         return tuple(arrived) if are_several else arrived[0]
 
-    def _move(self, sends: Mapping[int, Array], headers: Mapping[int, _Header]) -> list[Array]:
+    def _move(self, sends: Mapping[int, Array], headers: Mapping[int, Header]) -> list[Array]:
         """Sends arrays to some ranks, and receives from others what the headers say, in their order."""
         requests, arrived = [], {source: header.room() for source, header in headers.items()}
         for source, packed in arrived.items():
             if source != self.rank:
-                requests += [self._points.Irecv(part, source) for part in parts(_bytes(packed), self.max_count)]
+                requests += [self._points.Irecv(part, source) for part in parts(flat_bytes(packed), self.max_count)]
         for dest, array in sends.items():
             if dest != self.rank:
-                requests += [self._points.Isend(part, dest) for part in parts(_bytes(array), self.max_count)]
+                requests += [self._points.Isend(part, dest) for part in parts(flat_bytes(array), self.max_count)]
             else:
                 arrived[dest][...] = backend.to_cpu(array)
         self._mpi.Request.Waitall(requests)
@@ -240,12 +251,17 @@ class MpiCommunicator(Communicator):
     def send_obj(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Sends an object to another rank, which calls `recv_obj`."""
         arguments.check_peer(dest, self.rank, self.size)
+        self._points_slot.op = ("send_obj to", dest)
         self._points.send(obj, dest, tag + 1)
+        self._points_slot.op = None
 
     def recv_obj(self, source: int, tag: int = 0) -> Any:
         """The object that another rank sends."""
         arguments.check_peer(source, self.rank, self.size)
-        return self._points.recv(None, source, tag + 1)
+        self._points_slot.op = ("recv_obj from", source)
+        obj = self._points.recv(None, source, tag + 1)
+        self._points_slot.op = None
+        return obj
 
     # The group
 
@@ -264,6 +280,8 @@ class MpiCommunicator(Communicator):
         """Gives back what a communicator made by `split` holds; does nothing to the world."""
         self._agree("finalize")
         if self._is_part:
+            watch.drop_slot(self._slot)
+            watch.drop_slot(self._points_slot)
             self.channel.close()
             self._points.Free()
             self.mpi_comm.Free()
@@ -289,9 +307,26 @@ class MpiCommunicator(Communicator):
         number = _fingerprint(intent)
         plan = self._plan
         plan[0], plan[1] = number, -number
-        self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
+        self._agreements += 1
+        self._slot.op = (intent, self._agreements)
+        try:
+            self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
+        finally:
+            self._slot.op = None
         if plan[0] != -plan[1]:  # largest and smallest fingerprint differ: known to all ranks alike
             raise WorldError(_difference(self.mpi_comm.allgather(_describe(intent)), self.hosts))
+
+    def _describe(self, op: tuple[tuple[Any, ...], int]) -> Op:
+        intent, count = op
+        is_world = len(self._world_ranks) == self._mpi.COMM_WORLD.Get_size()
+        text = _describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
+        return Op(("collective", self._name, count), self._world_ranks, text)
+
+    def _describe_point(self, op: tuple[str, int]) -> Op:
+        action, peer = op
+        low, high = sorted((self.rank, peer))
+        pair = (self._world_ranks[low], self._world_ranks[high])
+        return Op(("points", self._name, low, high), pair, f"{action} rank {peer}")
 
     def _require_all(self, operation: str, problem: str | None) -> None:
         """Raises on every rank if one has a problem."""
@@ -305,38 +340,7 @@ class MpiCommunicator(Communicator):
 
 LEAVE = "leave"
 
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What an array is, sent before its bytes."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    on_gpu: bool
-
-    @classmethod
-    def of(cls, array: Array) -> _Header:
-        return cls(array.dtype, array.shape, is_gpu_array(array))
-
-    def room(self) -> NDArray[Any]:
-        return np.empty(self.shape, self.dtype)
-
-    def misfit(self, out: Array | None) -> str | None:
-        if out is None or (out.dtype, out.shape) == (self.dtype, self.shape):
-            return None
-        return f"{self.dtype!s} {self.shape} does not fit into its out, {out.dtype!s} {out.shape}"
-
-    def deliver(self, packed: NDArray[Any], out: Array | None) -> Array:
-        """The array as its sender had it, on the current GPU if it was on one; or in `out`."""
-        if out is not None:
-            backend.copyto(out, packed)
-            return out
-        return to_gpu(packed) if self.on_gpu else packed
-
-
-def _bytes(array: Array) -> NDArray[np.uint8]:
-    """The numbers of an array in C order; a view where that is possible."""
-    return np.ascontiguousarray(backend.to_cpu(array)).reshape(-1).view(np.uint8)
+_numbers = itertools.count()
 
 
 @functools.lru_cache(maxsize=4096)

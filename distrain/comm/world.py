@@ -15,6 +15,7 @@ from distrain.comm.communicator import Communicator
 from distrain.comm.local import LocalCommunicator
 from distrain.comm.mpi import MpiCommunicator
 from distrain.comm.topology import core_share
+from distrain.comm.watch import Watch
 from distrain.env import RankInfo, rank_info
 from distrain.errors import WorldError
 
@@ -77,7 +78,10 @@ def _start(info: RankInfo) -> MpiCommunicator:
     if (rank, size) != (info.rank, info.size):
         raise _mismatch(info, library, f"MPI.COMM_WORLD says rank {rank} of {size}")
     comm = MpiCommunicator(mpi.COMM_WORLD.Dup())
-    failure.install(comm)
+    watching = None
+    if mpi.Query_thread() == mpi.THREAD_MULTIPLE:
+        watching = Watch(mpi.COMM_WORLD.Dup(), comm.hosts, comm.abort)
+    failure.install(comm, watching)
     _limit_threads(comm)
     return comm
 
