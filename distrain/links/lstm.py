@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
+from distrain import minibatch
 from distrain.autograd import Variable, as_variable
 from distrain.backend import Array
 from distrain.errors import ArgumentError
@@ -101,7 +103,10 @@ class StatelessLSTM(Chain):
 
 
 class LSTM(StatelessLSTM):
-    """An LSTM that keeps its state from call to call; `reset_state()` forgets it. See `StatelessLSTM`."""
+    """An LSTM that keeps its state from call to call; `reset_state()` forgets it. See `StatelessLSTM`.
+
+    Where a minibatch is worked through in parts, each part has a state of its own.
+    """
 
     def __init__(
         self,
@@ -116,18 +121,30 @@ class LSTM(StatelessLSTM):
         self.reset_state()
 
     def reset_state(self) -> None:
-        """Forgets cell and output; call it at the start of a sequence."""
+        """Forgets cell and output; call it at the start of a sequence. In a part of a minibatch, only those of it."""
+        if _part() is None or "_others" not in self.__dict__:
+            self._others: dict[int | None, tuple[Variable | None, Variable | None]] = {}
+            self._at = _part()
+        self._go_to(_part())
         self.c: Variable | None = None
         self.h: Variable | None = None
 
+    def _go_to(self, part: int | None) -> None:
+        """Puts the state of the last part away and takes out that of another one."""
+        if part != self._at:
+            self._others[self._at] = self.c, self.h
+            self.c, self.h = self._others.pop(part, (None, None))
+            self._at = part
+
     def set_state(self, c: Variable | Array, h: Variable | Array) -> None:
         """Sets cell and output, each of shape (N, out_size)."""
+        self._go_to(_part())
         self.c, self.h = as_variable(c), as_variable(h)
 
     def to_device(self, device: Any) -> Any:
         """Moves parameters and state to a device."""
         super().to_device(device)
-        for state in (self.c, self.h):
+        for state in (self.c, self.h, *itertools.chain(*self._others.values())):
             if state is not None:
                 state.to_device(device)
         return self
@@ -142,6 +159,7 @@ class LSTM(StatelessLSTM):
         Returns:
             shape (N, out_size).
         """
+        self._go_to(_part())
         n, c, h = len(x), self.c, self.h
         if h is not None and n > len(h):
             raise ArgumentError(
@@ -153,3 +171,8 @@ class LSTM(StatelessLSTM):
         new_c, new_h = super().forward(c[:n], h[:n], x)
         self.c, self.h = concat([new_c, c[n:]], axis=0), concat([new_h, h[n:]], axis=0)
         return new_h
+
+
+def _part() -> int | None:
+    share = minibatch.current()
+    return None if share is None else share.part

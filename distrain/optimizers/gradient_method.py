@@ -10,6 +10,7 @@ from distrain import minibatch
 from distrain.autograd import Parameter, Variable
 from distrain.config import config
 from distrain.errors import ArgumentError
+from distrain.optimizers import parts
 from distrain.optimizers.agreement import agree
 from distrain.optimizers.exchange import Exchange
 from distrain.optimizers.exchange_plan import (
@@ -61,7 +62,9 @@ class GradientMethod(Optimizer):
                 apart, so that a recurrent state which the model keeps does not reach back beyond this step.
         """
         weight = self._weight()
-        if lossfun is not None:
+        if lossfun is not None and self.accumulate > 1 and weight:
+            self._work_in_parts(lossfun, args, kwargs, weight)
+        elif lossfun is not None:
             loss = lossfun(*args, **kwargs)
             self._clear()
             self._backward(loss, weight)
@@ -81,10 +84,26 @@ class GradientMethod(Optimizer):
                 param.update_rule.update(param)
             self._run_hooks("post")
 
-    def _backward(self, loss: Variable, weight: float) -> None:
-        """The backward pass; gradients are sent to the other ranks as it completes them."""
+    def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> None:
+        """Forward and backward pass of one part of the minibatch after the other; their gradients add up."""
+        share = minibatch.current()
+        count = parts.count_samples((args, kwargs))
+        bounds = parts.bounds_of(count, self.accumulate)
+        reports = parts.PartReports()
+        for number, (start, stop) in enumerate(bounds):
+            some_args, some_kwargs = parts.part_of((args, kwargs), start, stop, count)
+            with parts.announced(share, start, stop, number), reports.collect(stop - start):
+                loss = lossfun(*some_args, **some_kwargs)
+            if number == 0:
+                self._clear()
+            self._backward(loss, weight * (stop - start) / count, is_last=stop == count)
+            del loss
+        reports.report()
+
+    def _backward(self, loss: Variable, weight: float, is_last: bool = True) -> None:
+        """A backward pass; gradients are sent to the other ranks as the last one completes them."""
         exchange = self._exchange
-        if exchange is not None:
+        if exchange is not None and is_last:
             exchange.start(loss if weight and self._is_in_place() else None)
         if not weight:
             return
