@@ -9,7 +9,7 @@ import threading
 import warnings
 from typing import Any
 
-from distrain import rng
+from distrain import reproducible, rng
 from distrain.comm import failure
 from distrain.comm.communicator import Communicator
 from distrain.comm.local import LocalCommunicator
@@ -141,7 +141,7 @@ def _mismatch(info: RankInfo, library: str, other_side: str) -> WorldError:
 
 def _limit_threads(comm: MpiCommunicator) -> None:
     cores = comm.allgather_obj(_usable_cores())
-    if any(os.environ.get(name) for name in _THREAD_VARIABLES):
+    if reproducible.shards() or any(os.environ.get(name) for name in _THREAD_VARIABLES):
         return
     from threadpoolctl import threadpool_limits
 

@@ -13,7 +13,7 @@ import numpy as np
 from distrain import minibatch, rng
 from distrain.comm import Communicator, local, world
 from distrain.dataset.batch import Batch
-from distrain.dataset.sharding import share
+from distrain.dataset.sharding import rank_share
 from distrain.errors import ArgumentError, DatasetError, MismatchError
 from distrain.iterators import order, seats
 from distrain.iterators.iterator import Iterator
@@ -118,7 +118,7 @@ class PlannedIterator(Iterator):
         spans = step.spans
         mine = None
         if not self._scattered:
-            start, stop = (0, step.total) if size == 1 else share(step.total, rank, size)
+            start, stop = (0, step.total) if size == 1 else rank_share(step.total, rank, size)
             before = order.ordinal(self.epoch, self.current_position, batch_size, length)
             ranks = None if self._comm is None else size
             mine = minibatch.Share(before, start, stop - start, step.total, ranks)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distrain import minibatch
+from distrain import minibatch, reproducible
 from distrain.autograd import Parameter, Variable
 from distrain.config import config
 from distrain.errors import ArgumentError
@@ -27,6 +27,7 @@ from distrain.optimizers.exchange_plan import (
 from distrain.optimizers.flat import FlatGroup, Run, group_params
 from distrain.optimizers.loss_scale import LossScale
 from distrain.optimizers.optimizer import Optimizer
+from distrain.optimizers.shards import ShardedStep
 from distrain.optimizers.update_rule import ElementwiseRule
 
 
@@ -39,6 +40,7 @@ class GradientMethod(Optimizer):
         self._loose: list[Parameter] = []
         self._flat_params: list[Parameter] = []  # those that were moved, by identity of the list
         self._agreed_params: list[Parameter] = []
+        self._sharded: ShardedStep | None = None  # in reproducible mode
         self._exchange: Exchange | None = None  # None while this process is alone
         self._exchange_settings: ExchangeSettings | None = None
         self._plan: ExchangePlan | None = None
@@ -61,6 +63,11 @@ class GradientMethod(Optimizer):
                 None: the gradients are there already, computed by `loss.backward()`. The graph of the loss is taken
                 apart, so that a recurrent state which the model keeps does not reach back beyond this step.
         """
+        shards = reproducible.shards()
+        if shards:
+            self._work_in_shards(lossfun, args, kwargs, shards)
+            self._apply()
+            return
         weight = self._weight()
         if lossfun is not None and self.accumulate > 1 and weight:
             self._work_in_parts(lossfun, args, kwargs, weight)
@@ -74,6 +81,10 @@ class GradientMethod(Optimizer):
         self._flatten()
         if self.comm.size > 1:
             self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]
+        self._apply()
+
+    def _apply(self) -> None:
+        """Updates the parameters with the gradients of the job's minibatch."""
         if self._unscale():
             self.t += 1
             self._run_hooks("pre")
@@ -99,6 +110,36 @@ class GradientMethod(Optimizer):
             self._backward(loss, weight * (stop - start) / count, is_last=stop == count)
             del loss
         reports.report()
+
+    def _work_in_shards(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shards: int) -> None:
+        """In reproducible mode: the shards of the minibatch one after the other, and their sum over all ranks."""
+        if lossfun is None:
+            raise ArgumentError(
+                "reproducible mode works through a minibatch in shards, which it can only if it is given the loss "
+                "function: call optimizer.update(model, x, t) instead of loss.backward() and optimizer.update()"
+            )
+        if self._sharded is None or (self._sharded.comm, self._sharded.count) != (self.comm, shards):
+            self._sharded = ShardedStep(self.comm, shards)
+        count = parts.count_samples((args, kwargs))
+
+        def backward(start: int, stop: int, weight: float) -> None:
+            some_args, some_kwargs = parts.part_of((args, kwargs), start, stop, count)
+            loss = lossfun(*some_args, **some_kwargs)
+            self._clear()
+            if weight:
+                self._backward(loss, weight, is_last=False)
+                for param in self.params():
+                    param.settle_grad()
+
+        self._sharded.run(self.require_target(), backward, self._places, is_first=not self._all_sized)
+        if not self._is_in_place():
+            raise ArgumentError(
+                "the parameters of the model changed within a minibatch, which reproducible mode forbids"
+            )
+
+    def _places(self) -> tuple[list[FlatGroup], list[Parameter]]:
+        self._flatten()
+        return self._groups, self._loose
 
     def _backward(self, loss: Variable, weight: float, is_last: bool = True) -> None:
         """A backward pass; gradients are sent to the other ranks as the last one completes them."""

@@ -108,6 +108,10 @@ class PartReports:
         summary.add(observation, samples)
         self.summaries.append(summary)
 
+    def skip(self) -> None:
+        """Notes a part without samples."""
+        self.summaries.append(DictSummary())
+
     def report(self) -> None:
         """Reports the means over the parts."""
         merged = DictSummary()

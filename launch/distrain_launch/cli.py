@@ -36,6 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     run_parser = commands.add_parser("run", help="start the ranks of a job on this machine")
     run_parser.add_argument("-n", "--ranks", type=int, default=1, metavar="N", help="number of ranks (default: 1)")
     run_parser.add_argument("--seed", type=int, metavar="S", help="the job's seed; the script sees it as DISTRAIN_SEED")
+    run_parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same bits on any number of ranks; the script sees DISTRAIN_REPRODUCIBLE=1",
+    )
     run_parser.add_argument("--mpiexec", metavar="PATH", help="the mpiexec to use (default: of this environment)")
     run_parser.add_argument("script", help="the training script")
     run_parser.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
@@ -61,6 +66,8 @@ def _run(options: argparse.Namespace) -> int:
 def _variables(options: argparse.Namespace) -> dict[str, str]:
     """What the ranks are told through their environment."""
     variables = {} if options.seed is None else {"DISTRAIN_SEED": str(options.seed)}
+    if options.reproducible:
+        variables["DISTRAIN_REPRODUCIBLE"] = "1"
     if options.ranks > 1 and sys.stdout.isatty():  # the ranks see a pipe, but what they print ends on this terminal
         size = shutil.get_terminal_size()
         variables["DISTRAIN_TERMINAL"] = f"{size.columns}x{size.lines}"

@@ -13,6 +13,8 @@ import distrain.links as L
 from distrain import comm as comm_package
 from distrain.comm import Communicator, MpiCommunicator
 from distrain.comm.channel import even_bounds
+from distrain.comm.tree import TreeSum, combine, ordered_sum
+from distrain.dataset.sharding import share
 from distrain.errors import ArgumentError, InvalidType, WorldError
 
 DTYPES = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
@@ -335,6 +337,31 @@ def check_channel(comm: Communicator) -> None:
         np.testing.assert_array_equal(whole, given)
 
 
+def check_ordered_sum(comm: Communicator) -> None:
+    """The terms add up to the same bits wherever they are, also if the arrays are cut."""
+    for count in (8, 5):
+        if comm.size > count:
+            continue
+        rng = np.random.default_rng(count)
+        terms = [rng.normal(size=31).astype(np.float32) for _ in range(count)]
+        alone = TreeSum()
+        for index, term in enumerate(terms):
+            alone.add(index, [term.copy()])
+        expected = combine({node: sums[0] for node, sums in alone.nodes}, count)
+        for max_count in (2**30, 8 * comm.size):
+            tree = TreeSum()
+            bounds = [share(count, rank, comm.size) for rank in range(comm.size)]
+            for index in range(*bounds[comm.rank]):
+                tree.add(index, [terms[index].copy()])
+            for dtype in (np.float32, np.float16):
+                out = np.empty(31, dtype)
+                comm.channel.max_count = max_count
+                mine = {node: sums[0].copy() for node, sums in tree.nodes}
+                ordered_sum(comm.channel, comm.rank, bounds, mine, out)
+                del comm.channel.max_count
+                np.testing.assert_array_equal(out, expected.astype(dtype))
+
+
 def check_all(comm: Communicator) -> None:
     for check in (
         check_places,
@@ -351,6 +378,7 @@ def check_all(comm: Communicator) -> None:
         check_disagreement,
         check_models,
         check_channel,
+        check_ordered_sum,
     ):
         check(comm)
 
