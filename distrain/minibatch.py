@@ -21,6 +21,7 @@ class Share:
         count: samples of this rank; 0 where there are fewer samples than ranks.
         total: samples of the job.
         ranks: how many ranks share the minibatch; None: all that train together.
+        part: number of the part where the rank works through its share in parts, one after the other.
     """
 
     step: int
@@ -28,6 +29,7 @@ class Share:
     count: int
     total: int
     ranks: int | None = None
+    part: int | None = None
 
     @property
     def weight(self) -> float:

@@ -36,6 +36,7 @@ from typing import NoReturn
 
 from distrain import black_box
 from distrain.comm.mpi import FORWARD_S, MpiCommunicator
+from distrain.comm.watch import Watch
 from distrain.env import RankInfo, rank_info
 from distrain.errors import WorldError
 
@@ -70,8 +71,8 @@ def _instruction(frame: FrameType) -> str:
 class _Guard:
     """The hooks of one rank, and what they replaced."""
 
-    def __init__(self, comm: MpiCommunicator) -> None:
-        self.comm = comm
+    def __init__(self, comm: MpiCommunicator, watch: Watch | None) -> None:
+        self.comm, self.watch = comm, watch
         self.pid = os.getpid()
         self.exit: _Exit | None = None
         self.lock = threading.Lock()
@@ -136,6 +137,8 @@ class _Guard:
         except WorldError:
             self.desert()
             return
+        if self.watch is not None:
+            self.watch.stop()
         black_box.enter(black_box.LEFT)
         if not mpi4py.rc.finalize:
             MPI.Finalize()
@@ -244,15 +247,16 @@ def watch_start() -> None:
         sys.excepthook = _StartHook(info)
 
 
-def install(comm: MpiCommunicator) -> None:
+def install(comm: MpiCommunicator, watch: Watch | None) -> None:
     """Makes the failure of this rank the end of the job.
 
     Args:
         comm: the communicator of all ranks; all of them call this.
+        watch: ends with the script.
     """
     if isinstance(sys.excepthook, _StartHook):
         sys.excepthook = sys.excepthook.previous
-    _Guard(comm).install()
+    _Guard(comm, watch).install()
 
 
 def _frames_below(frame: FrameType | None) -> Iterator[FrameType]:

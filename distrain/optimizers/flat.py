@@ -77,8 +77,9 @@ class FlatGroup:
         grad: all gradients, shape (n,).
         step_grad: the gradient that the update uses, shape (n,): `grad` itself, or where float16 parameters have a
             float32 master, `grad` in float32 and without the loss scale, so that small numbers are not lost.
-        buffer: `grad` followed by one number a parameter, which tells other ranks whether it has a gradient;
-            shape (n + len(params),).
+        buffer: `grad`, then one number a parameter, which tells other ranks whether it has a gradient, then one which
+            tells them whose buffer it is; shape (n + len(params) + 1,).
+        flags, ticket: these numbers.
         state: flat arrays of the rules' states by name, shape (n,) each.
     """
 
@@ -93,8 +94,8 @@ class FlatGroup:
             self.bounds.append((total, total + param.size))
             total += param.size
         self.array = xp.empty(total, first.dtype)
-        self.buffer = xp.zeros(total + len(params), first.dtype)
-        self.grad, self.flags = self.buffer[:total], self.buffer[total:]
+        self.buffer = xp.zeros(total + len(params) + 1, first.dtype)
+        self.grad, self.flags, self.ticket = self.buffer[:total], self.buffer[total:-1], self.buffer[-1:]
         names = self.rules[0].all_state_names(first.dtype)
         state_dtype = np.dtype(np.float32) if "master" in names else first.dtype
         self.step_grad = xp.zeros(total, np.float32) if "master" in names else self.grad

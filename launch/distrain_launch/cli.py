@@ -34,6 +34,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, metavar="N", help="number of ranks (default: one for each GPU, or core)")
     parser.add_argument("--seed", type=int, metavar="S", help="the job's seed; the script sees it as DISTRAIN_SEED")
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same bits on any number of ranks; the script sees DISTRAIN_REPRODUCIBLE=1",
+    )
     parser.add_argument("--all-gpus", action="store_true", help="every rank sees every GPU (default: one of its own)")
     parser.add_argument("--ranks", metavar="LIST", help="ranks whose output is shown, as 0,3 (default: all)")
     parser.add_argument("--quiet", action="store_true", help="show no output but the report about a failure")
@@ -63,6 +68,7 @@ def _request(options: argparse.Namespace) -> Request:
         args=options.args,
         ranks=options.n,
         seed=options.seed,
+        reproducible=options.reproducible,
         all_gpus=options.all_gpus,
         shown=options.ranks,
         quiet=options.quiet,

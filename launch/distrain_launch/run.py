@@ -27,6 +27,7 @@ class Request:
     args: Sequence[str] = ()
     ranks: int | None = None
     seed: int | None = None
+    reproducible: bool = False
     all_gpus: bool = False
     shown: str | None = None
     quiet: bool = False
@@ -59,6 +60,8 @@ def run(request: Request) -> int:
         )
     program = [sys.executable, request.script, *request.args]
     variables = {} if request.seed is None else {"DISTRAIN_SEED": str(request.seed)}
+    if request.reproducible:
+        variables["DISTRAIN_REPRODUCIBLE"] = "1"
     if ranks == 1:
         return _become(program, variables)
     places = plan.places(hardware, ranks, request.all_gpus)

@@ -12,7 +12,8 @@ SHOW = """
 import os, sys
 from distrain import comm
 world = comm.world()
-shown = world.gather_obj((world.rank, sys.argv[1:], os.environ.get("DISTRAIN_SEED")))
+told = [os.environ[name] for name in ("DISTRAIN_SEED", "DISTRAIN_REPRODUCIBLE") if name in os.environ]
+shown = world.gather_obj((world.rank, sys.argv[1:], " ".join(told)))
 if shown:
     print(shown, flush=True)
 sys.exit(int(os.environ.get("END_WITH", 0)))
@@ -33,6 +34,9 @@ def test_run_passes_arguments_seed_and_exit_code(mpi: Any, mpi_python: str, scri
     command = [mpi_python, *LAUNCH, "run", "-n", str(ranks), "--seed", "12", str(script), *options]
     result = mpi.run(command).check()
     assert result.stdout.strip() == str([(rank, options, "12") for rank in range(ranks)])
+    command.insert(command.index("--seed"), "--reproducible")
+    shown = mpi.run(command, env={"END_WITH": "0"}).check().stdout
+    assert shown.strip() == str([(rank, options, "12 1") for rank in range(ranks)])
     assert mpi.run(command, env={"END_WITH": "4"}).returncode == 4
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from distrain import comm as comm_module
-from distrain import minibatch
+from distrain import minibatch, reproducible
 from distrain.comm import Communicator
 from distrain.errors import SerializationError
 from distrain.reporting import DictSummary
@@ -80,7 +80,10 @@ class LogReport(Extension):
         if self._keys is not None:
             observation = {key: observation[key] for key in self._keys if key in observation}
         share = minibatch.current()
-        self._summary.add(observation, 1.0 if share is None else share.weight)
+        weight = 1.0 if share is None else share.weight
+        if reproducible.shards():  # what is reported is the mean over all ranks already, and counts once
+            weight = float((self.comm or trainer.comm).rank == 0)
+        self._summary.add(observation, weight)
         if self._summary.first_nonfinite:
             self._warn_nonfinite(trainer, self._summary.first_nonfinite, "in")
         if self._trigger(trainer):
