@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TimeoutWarning(RuntimeWarning):
-    """A minibatch takes longer than `dataset_timeout`. Make it an error with `warnings.simplefilter`."""
+    """A minibatch takes longer than `dataset_timeout`, or a sample much longer than others. Make it an error with `warnings.simplefilter`."""
 
 
 class _Staged(NamedTuple):
@@ -132,6 +132,7 @@ class MultiprocessIterator(PlannedIterator):
         self.device = None if device is None else get_device(device)
         self.report_time = report_time
         self._is_closed = False
+        self._has_warned = False  # of a sample that takes much longer than others
         self._unplug()
         self._start()
 
@@ -206,10 +207,23 @@ class MultiprocessIterator(PlannedIterator):
         if feed.skipped:
             self._note_skipped(feed.skipped)
             feed.skipped.clear()
+        if feed.statistics.straggler is not None:
+            self._note_straggler(*feed.statistics.straggler)
+            feed.statistics.straggler = None
         if self.report_time:
             report({"time/data": feed.statistics.last_wait_s})
         indices = order.indices(planned.spans, planned.orders)
         return Batch(staged.examples, columns=columns, share=planned.share, indices=indices)
+
+    def _note_straggler(self, index: int, seconds_taken: float) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"sample {index} of {type(self.dataset).__name__} took {seconds_taken:.1f} s, more than 100 times as long "
+                "as others. Others were read meanwhile; stats() lists the slowest samples and counts such ones.",
+                TimeoutWarning,
+                stacklevel=5,
+            )
 
     def _take(self, feed: Feed, planned: Planned) -> _Staged:
         """Fetches a minibatch, and starts to send it to the GPU if there is one."""
@@ -253,7 +267,8 @@ class MultiprocessIterator(PlannedIterator):
 
         Keys: minibatches, wait_s, last_wait_s, ready (minibatches that were there), samples, samples_per_feeder_second
         (a list), slowest_samples (a list of (index, seconds)), respawns, deaths, refused, refusals, spilled (pieces
-        that did not fit their place in shared memory), skipped.
+        that did not fit their place in shared memory), stragglers (samples that took a second and a hundred times as
+        long as others), skipped.
         """
         numbers = {} if self._feed is None else self._feed.statistics.as_dict()
         return {**numbers, "skipped": self.skipped}
