@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class TimeoutWarning(RuntimeWarning):
-    """A minibatch takes longer than `dataset_timeout`, or a sample much longer than others. Make it an error with `warnings.simplefilter`."""
+    """A minibatch takes longer than `dataset_timeout`, or a sample much longer than others.
+
+    `warnings.simplefilter("error", TimeoutWarning)` makes it an error.
+    """
 
 
 class _Staged(NamedTuple):
@@ -219,8 +222,8 @@ class MultiprocessIterator(PlannedIterator):
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"sample {index} of {type(self.dataset).__name__} took {seconds_taken:.1f} s, more than 100 times as long "
-                "as others. Others were read meanwhile; stats() lists the slowest samples and counts such ones.",
+                f"sample {index} of {type(self.dataset).__name__} took {seconds_taken:.1f} s, more than 100 times as "
+                "long as others. They were read meanwhile; stats() lists the slowest samples and counts such ones.",
                 TimeoutWarning,
                 stacklevel=5,
             )
