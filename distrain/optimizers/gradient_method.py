@@ -53,7 +53,8 @@ class GradientMethod(Optimizer):
                 loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
             del loss
         for param in self.params():
-            param.settle_grad()
+            if param._grad_var is not None:
+                param.settle_grad()
         self._flatten()
         if self.comm.size > 1:
             exchange(self.comm, 1.0 if lossfun is not None and weight else weight, self._groups, self._loose)
