@@ -77,7 +77,8 @@ class GradientMethod(Optimizer):
             self._backward(loss, weight)
             del loss
         for param in self.params():
-            param.settle_grad()
+            if param._grad_var is not None:
+                param.settle_grad()
         self._flatten()
         if self.comm.size > 1:
             self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]

@@ -124,15 +124,14 @@ class DictSummary:
             if type(value) is tuple:
                 value, own = value
                 own = float(own)
-            if not isinstance(value, _HOST_NUMBERS):
-                value = getattr(value, "array", value)
+            value = getattr(value, "array", value)
+            if isinstance(value, np.ndarray):
+                if value.ndim or value.dtype.kind not in "fiub":
+                    continue
+            elif not isinstance(value, _HOST_NUMBERS):
                 if backend.is_gpu_array(value) and value.ndim == 0:
                     self._of(key).add(value, own)
-                    continue
-                if not isinstance(value, _HOST_NUMBERS) and (
-                    not isinstance(value, np.ndarray) or value.ndim or value.dtype.kind not in "fiub"
-                ):
-                    continue
+                continue
             number = float(value)
             summary = summaries.get(key) or self._of(key)
             summary.add(number, own)
