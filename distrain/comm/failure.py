@@ -41,6 +41,7 @@ from distrain.env import RankInfo, rank_info
 from distrain.errors import WorldError
 
 _INTERRUPTED = 130  # the shell's code for a process that ends at Ctrl-C
+_LEAVE_POLL_S = 0.05
 _TURN_S = 1.0  # longer than the lowest rank needs to speak and to end the others
 _COPY_S = 0.5  # less than that
 _LAST_WORDS_S = 5 * _TURN_S  # in which the ranks that wait speak and end the job
@@ -68,6 +69,45 @@ def _instruction(frame: FrameType) -> str:
     return dis.opname[frame.f_code.co_code[frame.f_lasti]]
 
 
+class _Leaver:
+    """Waits at the end of the script for the other ranks, but not for ever.
+
+    A call of MPI cannot be interrupted. So a thread makes it, which is started early: at its end the interpreter should
+    not start any more.
+    """
+
+    def __init__(self, comm: MpiCommunicator, watch: Watch | None) -> None:
+        self._comm, self._watch = comm, watch
+        self._begin, self._done = threading.Event(), threading.Event()
+        self._error: WorldError | None = None
+        if watch is not None:
+            threading.Thread(target=self._run, name="distrain leaver", daemon=True).start()
+
+    def _run(self) -> None:
+        self._begin.wait()
+        try:
+            self._comm.leave()
+        except WorldError as error:
+            self._error = error
+        self._done.set()
+
+    def leave(self) -> None:
+        """Returns when all ranks have come to the end of their scripts.
+
+        Raises:
+            WorldError: others wait in a collective that this rank will never join.
+        """
+        if self._watch is None:
+            self._comm.leave()
+            return
+        self._begin.set()
+        while not self._done.wait(_LEAVE_POLL_S):
+            if self._watch.may_go.is_set():
+                raise WorldError("other ranks wait for this one, which has come to the end of its script")
+        if self._error is not None:
+            raise self._error
+
+
 class _Guard:
     """The hooks of one rank, and what they replaced."""
 
@@ -76,6 +116,7 @@ class _Guard:
         self.pid = os.getpid()
         self.exit: _Exit | None = None
         self.lock = threading.Lock()
+        self.leaver = _Leaver(comm, watch)
         self.previous_excepthook = sys.excepthook
         self.previous_threading_excepthook = threading.excepthook
 
@@ -84,6 +125,8 @@ class _Guard:
         threading.excepthook = self.on_thread_exception
         sys.exit = self.on_sys_exit
         atexit.register(self.on_end)
+        if self.watch is not None:
+            self.watch.start(self.on_hang)
         black_box.enter(black_box.RUNNING)
 
     def on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -114,6 +157,11 @@ class _Guard:
         self.say(f"failed in {name}:\n{text}")
         self.end_job(1)
 
+    def on_hang(self, text: str) -> None:
+        self.take_turn()
+        self.say(text)
+        self.end_job(1)
+
     def on_sys_exit(self, status: object = None, /) -> NoReturn:
         """Stands in for `sys.exit`: the interpreter does not tell its exit handlers with which code it ends."""
         error = SystemExit(status)
@@ -133,7 +181,7 @@ class _Guard:
             self.say(f"left by sys.exit with code {code}, which ends the job.\n")
             self.end_job(code)
         try:
-            self.comm.leave()
+            self.leaver.leave()
         except WorldError:
             self.desert()
             return

@@ -323,7 +323,7 @@ class MpiCommunicator(Communicator):
         intent, count = op
         is_world = len(self._world_ranks) == self._mpi.COMM_WORLD.Get_size()
         text = _describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
-        return Op(("collective", self._name, count), self._world_ranks, text)
+        return Op(("collective", self._name, count), self._world_ranks, text, intent == (LEAVE,))
 
     def _describe_point(self, op: tuple[str, int]) -> Op:
         action, peer = op

@@ -15,11 +15,13 @@ class Op:
         key: equal on all ranks that wait in the same thing.
         ranks: of the job, who must come.
         text: for people.
+        is_end: whether the rank has come to the end of its script.
     """
 
     key: tuple[Any, ...]
     ranks: tuple[int, ...]
     text: str
+    is_end: bool = False
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 Guarantees, where MPI lets several threads call it (the others compare before every collective):
 
-- Ranks that wait for each other in different collectives, or for one that has come to its end, end the job within a
-  few seconds, with an error that says where each of them is.
+- Ranks that wait for each other in different collectives end the job within a few seconds, with an error that says
+  where each of them is. A rank that has come to the end of its script while others wait for it is told that it may go.
 - A rank that does not come to a collective for `DISTRAIN_COLLECTIVE_TIMEOUT` seconds (30) is named, with the line that
   it is working on. If its watch does not answer (the process is stopped, or hangs outside of Python), the job ends;
   else it ends after ten times as long, because a rank may have good reasons to take its time.
@@ -30,7 +30,7 @@ VARIABLE = "DISTRAIN_COLLECTIVE_TIMEOUT"
 _TICK_S = 0.25
 _PATIENCE_S = 1.0  # a shorter wait is not worth a word
 _ANSWER_S = 5.0
-_STATES, _HEARD, _QUESTION, _ANSWER = 1, 2, 3, 4  # tags
+_STATES, _HEARD, _QUESTION, _ANSWER, _GO = 1, 2, 3, 4, 5  # tags
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -95,11 +95,15 @@ class Watch:
     Args:
         mpi_comm: of all ranks of the job; nobody else uses it.
         hosts: of the ranks.
-        abort: ends the job.
+
+    Attributes:
+        may_go: set when this rank, at the end of its script, would wait in vain for the others.
     """
 
-    def __init__(self, mpi_comm: Any, hosts: Sequence[str], abort: Callable[[], Any]) -> None:
-        self._comm, self._hosts, self._abort = mpi_comm, hosts, abort
+    def __init__(self, mpi_comm: Any, hosts: Sequence[str]) -> None:
+        self.may_go = threading.Event()
+        self._comm, self._hosts = mpi_comm, hosts
+        self._fail: Callable[[str], Any] = lambda text: None
         self._rank: int = mpi_comm.Get_rank()
         self._size: int = mpi_comm.Get_size()
         self._timeout_s = timeout_s(os.environ.get(VARIABLE))
@@ -109,7 +113,16 @@ class Watch:
         self._heard = 0.0  # when rank 0 last answered
         self._inquiry: _Inquiry | None = None
         self._warned: set[Any] = set()
+        self._has_released = False
         self._thread = threading.Thread(target=self._run, name="distrain watch", daemon=True)
+
+    def start(self, fail: Callable[[str], Any]) -> None:
+        """Starts the thread.
+
+        Args:
+            fail: ends the job, with a reason.
+        """
+        self._fail = fail
         self._thread.start()
 
     def stop(self) -> None:
@@ -150,6 +163,9 @@ class Watch:
 
     def _listen(self) -> None:
         """Answers rank 0, and notices if rank 0 does not."""
+        if self._comm.Iprobe(0, _GO):
+            self._comm.recv(None, 0, _GO)
+            self.may_go.set()
         if self._comm.Iprobe(0, _QUESTION):
             self._comm.recv(None, 0, _QUESTION)
             self._comm.send(_stack(), 0, _ANSWER)
@@ -161,12 +177,10 @@ class Watch:
         if time.monotonic() - self._heard > max(self._timeout_s, _ANSWER_S):
             time.sleep(_TICK_S * self._rank)  # one of them is enough
             what = " and ".join(op.text for op, _ in self._told)
-            self._say(
+            self._fail(
                 f"waits for {what}{_place()}, and rank 0 ({self._hosts[0]}) does not answer: it is stopped, or hangs "
-                "outside of Python. The job ends.",
-                [],
+                "outside of Python. The job ends.\n"
             )
-            self._abort()
 
     # Rank 0
 
@@ -194,8 +208,8 @@ class Watch:
 
     def _judge(self) -> None:
         if is_stuck(self._known, self._size):
-            self._say("the ranks wait for each other, and would for ever:", self._everybody())
-            self._abort()
+            self._release(_lines("the ranks wait for each other, and would for ever:", self._everybody()))
+            return
         if self._inquiry is not None:
             self._conclude(self._inquiry)
             return
@@ -206,6 +220,20 @@ class Watch:
                 self._comm.send(None, rank, _QUESTION)
             if 0 in late:
                 self._inquiry.answers[0] = _stack()
+
+    def _release(self, text: str) -> None:
+        """Lets ranks go for which others wait at their end; if there is none, nobody can help."""
+        at_end = [rank for rank, waiting in self._known.items() if any(op.is_end for op in waiting.ops)]
+        if not at_end:
+            self._fail(text)
+        elif not self._has_released:
+            self._has_released = True
+            _say(self._rank, self._size, text)
+            for rank in at_end:
+                if rank == 0:
+                    self.may_go.set()
+                else:
+                    self._comm.send(None, rank, _GO)
 
     def _is_over(self, op: Op) -> bool:
         return any(op in w.ops and w.seconds > 10 * self._timeout_s for w in self._known.values())
@@ -229,9 +257,11 @@ class Watch:
             lines.append(f"  rank {rank} ({self._hosts[rank]}) has not come, and {doing}")
         is_over = bool(silent) or self._is_over(op)
         hint = "The job ends." if is_over else f"This is not the end yet; see {VARIABLE}."
-        self._say(f"ranks wait longer than {self._timeout_s:g} s:", [*lines, hint])
+        text = _lines(f"ranks wait longer than {self._timeout_s:g} s:", [*lines, hint])
         if is_over:
-            self._abort()
+            self._fail(text)
+        else:
+            _say(self._rank, self._size, text)
 
     def _everybody(self) -> list[str]:
         lines = []
@@ -240,11 +270,15 @@ class Watch:
             lines.append(f"  rank {rank} ({self._hosts[rank]}), for {waiting.seconds:.0f} s: {what}{waiting.place}")
         return lines
 
-    def _say(self, head: str, lines: list[str]) -> None:
-        sys.stdout.flush()
-        place = f"rank {self._rank} of {self._size} on {socket.gethostname()} (pid {os.getpid()})"
-        sys.stderr.write("\n".join([f"\n{place}: {head}", *lines, ""]))
-        sys.stderr.flush()
+
+def _lines(head: str, lines: Sequence[str]) -> str:
+    return "\n".join([head, *lines, ""])
+
+
+def _say(rank: int, size: int, text: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"\nrank {rank} of {size} on {socket.gethostname()} (pid {os.getpid()}): {text}")
+    sys.stderr.flush()
 
 
 def _frame() -> Any:

@@ -81,7 +81,7 @@ def _start(info: RankInfo) -> MpiCommunicator:
     comm = MpiCommunicator(mpi.COMM_WORLD.Dup())
     watching = None
     if mpi.Query_thread() == mpi.THREAD_MULTIPLE:
-        watching = Watch(mpi.COMM_WORLD.Dup(), comm.hosts, comm.abort)
+        watching = Watch(mpi.COMM_WORLD.Dup(), comm.hosts)
     failure.install(comm, watching)
     _limit_threads(comm)
     return comm
