@@ -43,8 +43,8 @@ from distrain.errors import WorldError
 _INTERRUPTED = 130  # the shell's code for a process that ends at Ctrl-C
 _LEAVE_POLL_S = 0.05
 _TURN_S = 1.0  # longer than the lowest rank needs to speak and to end the others
-_COPY_S = 0.5  # less than that
-_LAST_WORDS_S = 5 * _TURN_S  # in which the ranks that wait speak and end the job
+_COPY_S = 2.0  # longer than the interpreter needs to end
+_LAST_WORDS_S = _COPY_S + 4 * _TURN_S  # in which the ranks that wait speak and end the job
 
 
 class _Exit:
@@ -138,7 +138,7 @@ class _Guard:
         if deserted:
             black_box.enter(black_box.FORSAKEN)
             if not black_box.is_open():
-                time.sleep(_TURN_S)  # a rank that left with a code of its own speaks, and ends the job
+                time.sleep(_COPY_S + _TURN_S)  # a rank that left with a code of its own speaks, and ends the job
         if self.previous_excepthook is sys.__excepthook__:
             self.say("failed:\n" + "".join(traceback.format_exception(kind, error, trace)))
         else:
