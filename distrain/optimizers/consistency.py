@@ -67,4 +67,4 @@ def check_parameters(comm: Communicator, optimizer: Optimizer) -> None:
 
 def _digest(param: Parameter) -> int:
     host: Any = backend.to_cpu(param.array)
-    return zlib.crc32(np.ascontiguousarray(host).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(host).reshape(-1).view(np.uint8).data)
