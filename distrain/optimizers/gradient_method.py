@@ -149,7 +149,8 @@ class GradientMethod(Optimizer):
         """A backward pass; gradients are sent to the other ranks as the last one completes them."""
         exchange = self._exchange
         if exchange is not None and is_last:
-            exchange.start(loss if weight and self._is_in_place() else None)
+            # Nothing is sent early where this step may lay the gradients out anew: it would be summed twice.
+            exchange.start(loss if weight and self._all_sized and self._is_in_place() else None)
         if not weight:
             return
         scale = self._loss_scale.value if self._loss_scale is not None else None
