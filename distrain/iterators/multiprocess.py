@@ -182,12 +182,18 @@ class MultiprocessIterator(PlannedIterator):
             feed.drop_all()
 
     def _read(self, planned: Planned) -> Batch:
-        if not self._lock.acquire(blocking=False):
+        lock = self._lock  # which is another one afterwards if the processes are replaced
+        if not lock.acquire(blocking=False):
             raise FeedError("two threads ask this iterator for a minibatch at the same time; give each one its own")
         try:
             return self._fetch(planned)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C between any two steps, perhaps with a message in hand: begin anew
+            self._replug()
+            raise
         finally:
-            self._lock.release()
+            lock.release()
 
     def _fetch(self, planned: Planned) -> Batch:
         feed = self._feed or self._start()
@@ -259,11 +265,12 @@ class MultiprocessIterator(PlannedIterator):
         self._forget()
 
     def _replug(self) -> None:
-        if self._stage is not None:
-            self._stage.close()
-        if self._stop is not None:
-            self._stop()
+        stage, stop = self._stage, self._stop
         self._unplug()
+        if stage is not None:
+            stage.close()
+        if stop is not None:
+            stop()
 
     def stats(self) -> dict[str, Any]:
         """What the processes have done: waits, queue, throughput, slowest samples, deaths, refused messages.

@@ -164,11 +164,19 @@ class Feed:
                 self._window.waiting.insert(0, piece)
                 raise error_of(failure, self._cargo.dataset)
         self._jobs.remove(job)
-        # A user who keeps many minibatches gets copies, so that there always is a slot for the next one.
-        result = minibatch_of(job, copy=job.slot is not None and not any(slot.is_free for slot in self._arena.slots))
-        job.memory = None  # the slot is the user's now; its pieces refer to the job, so it would stay for a while
+        result = minibatch_of(job, copy=self._is_scarce(job))
+        job.let_go()  # the slot is the user's now
         self._cut_jobs()
         return result
+
+    def _is_scarce(self, job: Job) -> bool:
+        """Whether a minibatch is copied out of its slot.
+
+        A user who keeps many gets copies, so that there always is a slot for the next one; and a feeder that was too
+        slow may still write into this one, over what the user writes.
+        """
+        slot = job.slot
+        return slot is not None and (bool(slot.pending) or not any(other.is_free for other in self._arena.slots))
 
     def is_ready(self, job: Job) -> bool:
         """Whether `take` would give the minibatch at once."""
@@ -345,7 +353,7 @@ class Feed:
         if done.form == "columns" and job.layout is None:
             raise WireError("rows are said to be in columns that there are not")
         values = None
-        if done.form != "columns" and piece.answer is None:
+        if done.form != "columns" and piece.answer is None and job.is_wanted:
             values = self._unpacked(piece, done)
             if self._sample_nbytes is None:
                 self._learn(piece, done, values)
@@ -354,7 +362,7 @@ class Feed:
         self._seconds = done.seconds / rows if not self._seconds else 0.9 * self._seconds + 0.1 * done.seconds / rows
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
-        if piece.answer is not None:  # another feeder was faster
+        if piece.answer is not None or not job.is_wanted:  # another feeder was faster, or the cursor was moved
             return
         piece.answer, piece.values = done, values
         self.skipped += [Skipped(*fields) for fields in done.skipped]
@@ -369,7 +377,7 @@ class Feed:
         """The values in the payload, which are as many as the form says."""
         job = piece.job
         region = parcels.NO_REGION
-        if job.memory is not None:
+        if job.memory is not None and job.layout is None:
             region = job.memory
             if done.form == "examples":
                 region = region_of(job.memory, piece.start, piece.stop, job.rows)
@@ -403,6 +411,8 @@ class Feed:
             return
         if fits:
             piece.values = None
+        else:
+            self._layout = None  # examples differ, so columns are no use; the next minibatches lie in regions
 
     def close(self) -> None:
         """Ends the feeders. Arrays that were handed out stay good."""

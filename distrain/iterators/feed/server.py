@@ -109,7 +109,9 @@ class Server:
             own = layout.views(np.empty(layout.nbytes(len(examples)), np.uint8), len(examples))
             if layout.write_examples(own, 0, examples):
                 return self._parcelled("parcel", [layout.assembled(own)], NO_REGION, None)
-        region = NO_REGION if memory is None else region_of(memory, work.start, work.stop, work.rows)
+        region = NO_REGION
+        if memory is not None and layout is None:  # else columns lie there, of other rows that do fit the layout
+            region = region_of(memory, work.start, work.stop, work.rows)
         return self._parcelled("examples", examples, region, layouts.layout_of(examples[0]))
 
     def _converted(self, converter: Callable[..., Any], work: Work, examples: list[Any]) -> Any:
