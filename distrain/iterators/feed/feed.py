@@ -164,9 +164,13 @@ class Feed:
                 self._window.waiting.insert(0, piece)
                 raise error_of(failure, self._cargo.dataset)
         self._jobs.remove(job)
-        # A user who keeps many minibatches gets copies, so that there always is a slot for the next one.
-        result = minibatch_of(job, copy=job.slot is not None and not any(slot.is_free for slot in self._arena.slots))
-        job.memory = None  # the slot is the user's now; its pieces refer to the job, so it would stay for a while
+        # A user who keeps many minibatches gets copies, so that there always is a slot for the next one; so does one
+        # whose minibatch somebody may still be writing to, who is slower than the feeder that did the same work.
+        slot = job.slot
+        copy = slot is not None and (bool(slot.pending) or not any(other.is_free for other in self._arena.slots))
+        result = minibatch_of(job, copy)
+        job.memory = None  # the slot is the user's now; pieces and job refer to each other, so both would stay
+        job.pieces.clear()
         self._cut_jobs()
         return result
 
@@ -345,16 +349,17 @@ class Feed:
         if done.form == "columns" and job.layout is None:
             raise WireError("rows are said to be in columns that there are not")
         values = None
-        if done.form != "columns" and piece.answer is None:
+        if done.form != "columns" and piece.answer is None and job.is_wanted:
             values = self._unpacked(piece, done)
             if self._sample_nbytes is None:
-                self._learn(piece, done, values)
+                self._learn(piece, done)
         self._window.settle(done.ticket)
         rows = piece.stop - piece.start
-        self._seconds = done.seconds / rows if not self._seconds else 0.9 * self._seconds + 0.1 * done.seconds / rows
+        seconds = max(done.seconds / rows, 1e-9)
+        self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
-        if piece.answer is not None:  # another feeder was faster
+        if piece.answer is not None or not job.is_wanted:  # another feeder was faster, or it was given up
             return
         piece.answer, piece.values = done, values
         self.skipped += [Skipped(*fields) for fields in done.skipped]
@@ -370,24 +375,21 @@ class Feed:
         job = piece.job
         region = parcels.NO_REGION
         if job.memory is not None:
-            region = job.memory
-            if done.form == "examples":
-                region = region_of(job.memory, piece.start, piece.stop, job.rows)
+            region = region_of(job.memory, job.layout, piece.start, piece.stop, job.rows)
         values = parcels.unpacked(region, done.payload)
         expected = piece.stop - piece.start if done.form == "examples" else 1
         if len(values) != expected or (done.form == "batch") != (self._cargo.converter is not None):
             raise WireError(f"{len(values)} values came in the form {done.form!r} for {expected} rows")
         return values
 
-    def _learn(self, piece: Piece, done: Done, values: list[Any]) -> None:
+    def _learn(self, piece: Piece, done: Done) -> None:
         """What the first answer shows: the size of a sample, and the layout."""
         rows = piece.stop - piece.start
-        nbytes = sum(memoryview(frame).nbytes for frame in done.payload)
         if done.layout:
             self._layout = unpack_layout(done.layout)
             self._sample_nbytes = self._layout.row_nbytes
         else:
-            self._sample_nbytes = -(-5 * nbytes // (4 * rows))  # others will be larger
+            self._sample_nbytes = -(-5 * done.spilled // (4 * rows))  # others will be larger
 
     def _into_columns(self, piece: Piece) -> None:
         """Writes the rows of an answer that came by itself to the columns, if there are any that they fit."""
