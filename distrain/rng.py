@@ -113,7 +113,7 @@ def stream(*position: int | str) -> np.random.Generator:
 
 def at_sample(position: tuple[int, int, int] | None) -> None:
     """Says which `(seed, epoch, index)` this thread reads from now on; None when it reads none."""
-    _sample.position = position
+    _sample.position, _sample.ready_for = position, None  # the same sample read again starts again, too
 
 
 def sample_rng() -> np.random.Generator:

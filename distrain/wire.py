@@ -4,7 +4,8 @@ Guarantees:
 
 - Nothing is unpickled. A message is msgpack of plain values; arrays travel as raw bytes beside a description that is
   checked before any memory is taken for them.
-- `unpack` takes no more memory than a small multiple of the message: lengths in it are bounded before it allocates.
+- `unpack` takes no more memory than a small multiple of the message, and 64 MiB: lengths in it are bounded before it
+  allocates. (The 64 MiB are for a thousand lists in each other, the deepest that msgpack goes.)
 - Local sockets have a name in Linux's abstract namespace, so that no file is left behind, and let in processes of the
   same user only. TCP sockets let in those whose CURVE key is on the list; everybody else is refused before a byte of a
   message is read.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 from collections.abc import Collection
 from typing import Any
@@ -29,7 +31,8 @@ MAX_FRAME = 1 << 26
 """Bytes of a frame that a socket accepts; longer payloads are cut into several."""
 
 _MAX_ITEMS = 4096  # of one array or map: a header of five bytes must not make msgpack take gigabytes
-_DTYPE_KINDS = frozenset("biufcSUmM")
+_MAX_ELEMENTS = 1 << 40  # of an array
+_DTYPE = re.compile(r"[<>|=]?[biufcSUmM][0-9]{1,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?", re.ASCII)  # as numpy.dtype.str is
 
 DONT_WAIT = zmq.DONTWAIT
 Again = zmq.Again
@@ -73,14 +76,14 @@ def dtype_of(text: Any) -> np.dtype[Any]:
     Raises:
         WireError: it is none of these.
     """
-    if not isinstance(text, str) or len(text) > 32:
-        raise WireError(f"a dtype is a short text, not {text!r:.80}")
+    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        raise WireError(f"arrays of dtype {shown(text)} cannot be received")
     try:
         dtype = np.dtype(text)
-    except (TypeError, ValueError, SyntaxError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise WireError(f"{text!r} is no dtype") from error
-    if dtype.kind not in _DTYPE_KINDS or dtype.names is not None or dtype.subdtype is not None:
-        raise WireError(f"arrays of dtype {text!r} cannot be received")
+    if dtype.itemsize > MAX_FRAME:
+        raise WireError(f"an element of dtype {text!r} is larger than a frame")
     return dtype
 
 
@@ -94,11 +97,21 @@ def shape_of(value: Any, limit: int) -> tuple[int, ...]:
     Raises:
         WireError: it is no list of at most 32 sizes, or of more elements than the limit.
     """
-    if not isinstance(value, (list, tuple)) or len(value) > 32:
-        raise WireError(f"a shape is a list of at most 32 sizes, not {value!r:.80}")
-    if any(type(size) is not int or size < 0 for size in value) or math.prod(value) > limit:
-        raise WireError(f"an array of shape {value!r:.80} has more than {limit} elements or none that can be")
+    if not isinstance(value, list) or len(value) > 32 or any(type(size) is not int or size < 0 for size in value):
+        raise WireError(f"a shape is a list of at most 32 sizes, not {shown(value)}")
+    # A size of 0 makes the array small, but NumPy still refuses others that are too large.
+    if math.prod(value) > limit or math.prod(size or 1 for size in value) > _MAX_ELEMENTS:
+        raise WireError(f"an array of shape {value} has more elements than the {limit} that it may have")
     return tuple(value)
+
+
+def shown(value: Any) -> str:
+    """What a message holds, for an error: short, however long or nested it is."""
+    if isinstance(value, (str, bytes)):
+        return repr(value[:40])
+    if isinstance(value, (int, float, type(None))):
+        return repr(value)
+    return f"a {type(value).__name__}"
 
 
 def new_context() -> zmq.Context[Any]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distrain.env import RankInfo, rank_info
+from distrain.env import ALONE, RankInfo, rank_info, without_launcher
 from distrain.errors import WorldError
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
@@ -114,3 +114,43 @@ def test_a_contradiction_names_both_sides(environ: dict[str, str], words: list[s
         rank_info(environ)
     for word in words:
         assert word in str(caught.value)
+
+
+LAUNCHED = [
+    {
+        "OMPI_COMM_WORLD_RANK": "3",
+        "OMPI_COMM_WORLD_SIZE": "4",
+        "OMPI_MCA_x": "1",
+        "PMIX_RANK": "3",
+        "PMIX_NAMESPACE": "n",
+        "PRTE_MCA_x": "1",
+    },
+    {
+        "PMI_RANK": "1",
+        "PMI_SIZE": "2",
+        "PMI_FD": "7",
+        "MPI_LOCALRANKID": "1",
+        "MPI_LOCALNRANKS": "2",
+        "HYDI_CONTROL": "1",
+    },
+    {**STEP, "SLURM_PROCID": "9", "SLURM_STEP_NUM_TASKS": "11", "SLURM_STEP_TASKS_PER_NODE": "4(x2),3"},
+]
+
+
+@pytest.mark.parametrize("environ", LAUNCHED, ids=["open mpi", "mpich", "slurm"])
+def test_a_helper_of_a_rank_is_no_rank(environ: dict[str, str]) -> None:
+    own = {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "OMP_NUM_THREADS": "1",
+        "DISTRAIN_SEED": "3",
+        "MPICH_X": "1",
+        "XPMI_RANK": "1",
+    }
+    before = dict(environ)
+    assert rank_info(environ) != ALONE
+    left = without_launcher({**environ, **own})
+    assert rank_info(left) == ALONE
+    assert own.items() <= left.items()
+    assert left.keys() <= own.keys() | STEP.keys()
+    assert environ == before

@@ -181,3 +181,79 @@ def test_numpys_seed_makes_a_run_repeatable():
     other = in_process(SEED.format("np.random.seed(4)")).stdout
     assert same[0] == same[1] != other
     assert same[0]
+
+
+class TestSampleRng:
+    @pytest.fixture(autouse=True)
+    def _no_sample(self):
+        yield
+        rng.at_sample(None)
+
+    @staticmethod
+    def draw(*position):
+        rng.at_sample(position)
+        generator = rng.sample_rng()
+        return generator.random(3).tolist(), generator.integers(1 << 30, dtype=np.uint32), generator.normal()
+
+    def test_depends_on_seed_epoch_and_index_alone(self):
+        positions = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 2**40), (2**63 - 1, 2**40, 7)]
+        first = [self.draw(*position) for position in positions]
+        np.random.seed(9)
+        rng.set_seed(99)
+        assert [self.draw(*position) for position in reversed(positions)] == first[::-1]
+        assert len({repr(drawn) for drawn in first}) == len(positions)
+
+    def test_does_not_depend_on_how_much_the_last_sample_drew(self):
+        expected = self.draw(0, 0, 2)
+        for count in range(1, 9):
+            rng.at_sample((0, 0, 1))
+            rng.sample_rng().integers(1 << 20, size=count, dtype=np.uint32)
+            assert self.draw(0, 0, 2) == expected
+
+    def test_goes_on_within_a_sample(self):
+        rng.at_sample((0, 0, 1))
+        whole = rng.sample_rng().random(4)
+        rng.at_sample((0, 0, 1))
+        assert rng.sample_rng() is rng.sample_rng()
+        np.testing.assert_array_equal([rng.sample_rng().random() for _ in range(4)], whole)
+
+    def test_a_million_samples_do_not_overlap(self):
+        rng.at_sample((0, 0, 5))
+        long = set(rng.sample_rng().integers(1 << 63, size=10**6).tolist())
+        rng.at_sample((0, 0, 6))
+        assert long.isdisjoint(rng.sample_rng().integers(1 << 63, size=1000).tolist())
+
+    def test_each_thread_has_its_own_sample(self):
+        import threading
+
+        expected = [self.draw(0, 0, i) for i in range(8)]
+        barrier = threading.Barrier(8, timeout=30)
+        found = [None] * 8
+
+        def read(i):
+            for _ in range(20):
+                rng.at_sample((0, 0, i))
+                barrier.wait()
+                generator = rng.sample_rng()
+                drawn = generator.random(3).tolist()
+                barrier.wait()
+                found[i] = drawn, generator.integers(1 << 30, dtype=np.uint32), rng.sample_rng().normal()
+
+        threads = [threading.Thread(target=read, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert found == expected
+
+    def test_outside_of_an_iterator_each_call_gives_another_one(self):
+        rng.at_sample((0, 0, 0))
+        inside = rng.sample_rng().random()
+        rng.at_sample(None)
+        assert len({inside, *(rng.sample_rng().random() for _ in range(50))}) == 51
+
+    def test_outside_of_an_iterator_it_follows_the_seed(self):
+        code = "from distrain import rng; print([rng.sample_rng().random() for _ in range(3)])"
+        done = [in_process(code, DISTRAIN_SEED=seed) for seed in ("4", "4", "5")]
+        assert [one.returncode for one in done] == [0, 0, 0]
+        assert done[0].stdout == done[1].stdout != done[2].stdout

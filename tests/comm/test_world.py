@@ -113,3 +113,36 @@ def test_ranks_without_mpi4py_say_what_to_install(mpi: Any) -> None:
     result = mpi.run([sys.executable, "-c", script], env={"PMI_RANK": "0", "PMI_SIZE": "2"})
     assert result.returncode == 1
     assert "pip install distrain[mpich]" in result.stderr
+
+
+CORES = """
+import json, os
+from distrain import comm
+before = comm.cores()
+os.environ["OMP_NUM_THREADS"] = "1"
+world = comm.world()
+reports = world.gather_obj([before, comm.cores()])
+if reports:
+    print(json.dumps(reports))
+"""
+
+
+@pytest.mark.mpi
+def test_ranks_share_the_cores(run_ranks: Callable[..., Any], ranks: int, mpi_python: str) -> None:
+    result = run_ranks(CORES, ranks, python=mpi_python, env=NO_LIMITS).check()
+    available = len(os.sched_getaffinity(0))
+    reports = json.loads(result.stdout)
+    assert all(first == second for first, second in reports)
+    assert all(first == max(1, available // ranks) for first, _ in reports), reports
+
+
+def test_cores_of_one_process_are_those_it_may_use(mpi: Any) -> None:
+    script = """
+import os
+from distrain import comm
+usable = sorted(os.sched_getaffinity(0))
+assert comm.cores() == len(usable)
+os.sched_setaffinity(0, usable[:1])
+assert comm.cores() == 1
+"""
+    mpi.run([sys.executable, "-c", script]).check()

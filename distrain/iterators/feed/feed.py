@@ -356,10 +356,11 @@ class Feed:
         if done.form != "columns" and piece.answer is None and job.is_wanted:
             values = self._unpacked(piece, done)
             if self._sample_nbytes is None:
-                self._learn(piece, done, values)
+                self._learn(piece, done)
         self._window.settle(done.ticket)
         rows = piece.stop - piece.start
-        self._seconds = done.seconds / rows if not self._seconds else 0.9 * self._seconds + 0.1 * done.seconds / rows
+        seconds = max(done.seconds / rows, 1e-9)
+        self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
         if piece.answer is not None or not job.is_wanted:  # another feeder was faster, or the cursor was moved
@@ -377,25 +378,22 @@ class Feed:
         """The values in the payload, which are as many as the form says."""
         job = piece.job
         region = parcels.NO_REGION
-        if job.memory is not None and job.layout is None:
-            region = job.memory
-            if done.form == "examples":
-                region = region_of(job.memory, piece.start, piece.stop, job.rows)
+        if job.memory is not None:
+            region = region_of(job.memory, job.layout, piece.start, piece.stop, job.rows)
         values = parcels.unpacked(region, done.payload)
         expected = piece.stop - piece.start if done.form == "examples" else 1
         if len(values) != expected or (done.form == "batch") != (self._cargo.converter is not None):
             raise WireError(f"{len(values)} values came in the form {done.form!r} for {expected} rows")
         return values
 
-    def _learn(self, piece: Piece, done: Done, values: list[Any]) -> None:
+    def _learn(self, piece: Piece, done: Done) -> None:
         """What the first answer shows: the size of a sample, and the layout."""
         rows = piece.stop - piece.start
-        nbytes = sum(memoryview(frame).nbytes for frame in done.payload)
         if done.layout:
             self._layout = unpack_layout(done.layout)
             self._sample_nbytes = self._layout.row_nbytes
         else:
-            self._sample_nbytes = -(-5 * nbytes // (4 * rows))  # others will be larger
+            self._sample_nbytes = -(-5 * done.spilled // (4 * rows))  # others will be larger
 
     def _into_columns(self, piece: Piece) -> None:
         """Writes the rows of an answer that came by itself to the columns, if there are any that they fit."""

@@ -20,6 +20,7 @@ from distrain.errors import WireError
 
 ALIGNMENT = 64  # a cache line, and what vector instructions like
 _LARGEST = 1 << 40
+_MOST_COLUMNS = 1000  # the layout is in every message
 
 _PLAIN: dict[type, str] = {bool: "|b1", int: "<i8", float: "<f8"}  # what numpy.asarray makes of Python's numbers
 _PLAIN_TYPES = {dtype: kind for kind, dtype in _PLAIN.items()}
@@ -178,7 +179,7 @@ def unpack_layout(data: bytes) -> Layout:
         raise WireError("a layout has a kind, keys and columns")
     kind, keys, columns = fields
     if kind not in ("array", "tuple", "dict") or not all(isinstance(key, str) for key in keys):
-        raise WireError(f"a layout is of kind array, tuple or dict with keys of text, not {kind!r:.80}")
+        raise WireError(f"a layout is of kind array, tuple or dict with keys of text, not {wire.shown(kind)}")
     if len(keys) != (len(columns) if kind == "dict" else 0) or (kind == "array" and len(columns) != 1):
         raise WireError(f"{len(keys)} keys and {len(columns)} columns make no {kind}")
     return Layout(kind, tuple(keys), tuple(_unpack_column(column) for column in columns))
@@ -206,7 +207,7 @@ def layout_of(example: Any) -> Layout | None:
     else:
         columns = [_column_of(example)]
         kind = "array"
-    if not columns or any(column is None for column in columns):
+    if not 0 < len(columns) <= _MOST_COLUMNS or any(column is None for column in columns):
         return None
     return Layout(kind, tuple(example) if kind == "dict" else (), tuple(c for c in columns if c is not None))
 
@@ -221,7 +222,7 @@ def layout_of_columns(columns: Any) -> Layout | None:
 
 
 def _first(column: Any) -> Any:
-    return column[0] if isinstance(column, np.ndarray) and len(column) else None
+    return column[0] if isinstance(column, np.ndarray) and len(column) and column.dtype.isnative else None
 
 
 def _column_of(element: Any) -> Column | None:
@@ -229,8 +230,9 @@ def _column_of(element: Any) -> Column | None:
         return Column(_PLAIN[type(element)], (), True)
     if type(element) in (np.ndarray, np.memmap) or isinstance(element, np.generic):
         dtype = element.dtype
-        # A batch of strings is as wide as its longest one, which only the whole batch tells.
-        if dtype.kind in "biufcmM" and dtype.names is None and dtype.subdtype is None:
+        # A batch of strings is as wide as its longest one, which only the whole batch tells; and what is concatenated
+        # has the byte order of the machine.
+        if dtype.kind in "biufcmM" and dtype.isnative:
             return Column(dtype.str, element.shape)
     return None
 

@@ -5,7 +5,7 @@
                       ["welcome", seed, on_error]        to a feeder on another host
                       ["ping"]   ["stop"]
     feeder → rank     ["hello", version, token, number, pid, host, length]
-                      ["done", ticket, form, seconds, slowest, slowest_index, layout, spilled, skipped], payload …
+                      ["done", ticket, form, seconds, slowest, slowest_index, layout, spilled, [skipped …] …], payload …
                       ["failed", ticket, row, epoch, index, error, message, notes, traceback, arguments]
                       ["cancelled", ticket]
                       ["broken", text]                   the dataset does not arrive
@@ -31,6 +31,9 @@ FORMS = ("columns", "parcel", "examples", "batch")
 
 _MAX_ROWS = 1 << 40
 _TEXT = 1 << 16
+_SHORT_TEXT = 1000
+_MAX_SECONDS = 1e9
+_CHUNK = 1000  # skipped samples in one list
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +153,29 @@ def pack_reply(reply: Reply) -> list[Any]:
         return [wire.pack(["hello", *fields])]
     if isinstance(reply, Done):
         fields = [reply.ticket, reply.form, reply.seconds, reply.slowest, reply.slowest_index]
-        skipped = [list(one) for one in reply.skipped]
-        return [wire.pack(["done", *fields, reply.layout, reply.spilled, skipped]), *reply.payload]
+        skipped = [[*numbers, _text(error, _SHORT_TEXT)] for *numbers, error in reply.skipped]
+        chunks = [skipped[at : at + _CHUNK] for at in range(0, len(skipped), _CHUNK)]
+        return [wire.pack(["done", *fields, reply.layout, reply.spilled, chunks]), *reply.payload]
     if isinstance(reply, Failed):
-        fields = [reply.ticket, reply.row, reply.epoch, reply.index, reply.error, reply.message[-_TEXT:]]
-        rest = [[note[-_TEXT:] for note in reply.notes[:100]], reply.traceback[-_TEXT:], reply.arguments]
+        fields = [reply.ticket, reply.row, reply.epoch, reply.index, _text(reply.error), _text(reply.message)]
+        rest = [[_text(note) for note in reply.notes[:100]], _text(reply.traceback), _sendable(reply.arguments)]
         return [wire.pack(["failed", *fields, *rest])]
     if isinstance(reply, Cancelled):
         return [wire.pack(["cancelled", reply.ticket])]
-    return [wire.pack(["broken", reply.text[-_TEXT:]])]
+    return [wire.pack(["broken", _text(reply.text)])]
+
+
+def _text(text: str, limit: int = _TEXT) -> str:
+    """A text that fits a message: its end, and escapes for what is no Unicode, such as odd bytes of a file's name."""
+    return text[-limit:].encode(errors="backslashreplace").decode()
+
+
+def _sendable(arguments: list[Any] | None) -> list[Any] | None:
+    """The arguments of an exception; None if they do not fit a message."""
+    try:
+        return arguments if len(wire.pack(arguments)) <= _TEXT else None
+    except WireError:
+        return None
 
 
 def unpack_order(message: Any) -> tuple[str, Any]:
@@ -185,7 +202,7 @@ def unpack_order(message: Any) -> tuple[str, Any]:
         return word, tuple(fields)
     if word in ("ping", "stop") and not fields:
         return word, None
-    raise WireError(f"{word!r:.40} is no order to a feeder")
+    raise WireError(f"{wire.shown(word)} is no order to a feeder")
 
 
 def _unpack_run(run: Any) -> tuple[int, list[int]]:
@@ -207,15 +224,21 @@ def unpack_reply(frames: Sequence[Any]) -> Reply:
     word, fields = _opened(frames[0])
     if word == "done":
         _expect(word, fields, int, str, float, float, int, bytes, int, list)
-        if fields[1] not in FORMS or fields[6] < 0:
-            raise WireError(f"work cannot be done in the form {fields[1]!r:.40}")
-        skipped = [_unpack_skipped(one) for one in fields[7]]
+        if fields[1] not in FORMS:
+            raise WireError(f"work cannot be done in the form {wire.shown(fields[1])}")
+        if not (0 <= fields[2] <= _MAX_SECONDS and 0 <= fields[3] <= _MAX_SECONDS):
+            raise WireError(f"work cannot take {fields[2]} s, or a sample of it {fields[3]} s")
+        if not 0 <= fields[6] <= sum(memoryview(frame).nbytes for frame in frames[1:]):
+            raise WireError(f"{fields[6]} bytes cannot have found no room")
+        if not all(isinstance(chunk, list) for chunk in fields[7]):
+            raise WireError("skipped samples are lists in lists")
+        skipped = [_unpack_skipped(one) for chunk in fields[7] for one in chunk]
         if (fields[1] == "columns") != (len(frames) == 1) or len(frames) == 2:
             raise WireError(f"{len(frames) - 1} frames came with the form {fields[1]!r}")
         ticket, form, seconds, slowest, index, layout, spilled, _ = fields
         return Done(ticket, form, seconds, slowest, index, layout, spilled, skipped, frames[1:])
     if len(frames) > 1:
-        raise WireError(f"{word!r:.40} came with {len(frames) - 1} frames")
+        raise WireError(f"{wire.shown(word)} came with {len(frames) - 1} frames")
     if word == "hello":
         _expect(word, fields, int, bytes, int, int, str, int)
         return Hello(*fields)
@@ -230,7 +253,7 @@ def unpack_reply(frames: Sequence[Any]) -> Reply:
     if word == "broken":
         _expect(word, fields, str)
         return Broken(*fields)
-    raise WireError(f"{word!r:.40} is no reply of a feeder")
+    raise WireError(f"{wire.shown(word)} is no reply of a feeder")
 
 
 def _unpack_skipped(fields: Any) -> tuple[int, int, int, str]:

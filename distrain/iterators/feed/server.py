@@ -91,27 +91,25 @@ class Server:
             if layout.nbytes(work.rows) > len(memory):
                 raise WireError(f"{layout.nbytes(work.rows)} bytes of columns do not fit a slot of {len(memory)}")
             views = layout.views(memory, work.rows)
+        region = NO_REGION if memory is None else region_of(memory, layout, work.start, work.stop, work.rows)
         if self._converter is None and not self._skips:
             columns = self._columns(work)
             if columns is not None:
                 count = work.stop - work.start
                 if layout is not None and views is not None and layout.write_columns(views, work.start, columns, count):
                     return "columns", b"", 0, ()
-                return self._parcelled("parcel", [columns], NO_REGION, layouts.layout_of_columns(columns))
+                return self._parcelled("parcel", [columns], region, layouts.layout_of_columns(columns))
         examples = self._reader.examples(work.runs, self._before)
         self._finish_row()
         if self._converter is not None:
             made = self._converted(self._converter, work, examples)
-            return self._parcelled("batch", [made], NO_REGION if memory is None else memory, None)
+            return self._parcelled("batch", [made], region, None)
         if layout is not None and views is not None and layout.write_examples(views, work.start, examples):
             return "columns", b"", 0, ()
         if layout is not None and memory is None:  # another host: the columns travel
             own = layout.views(np.empty(layout.nbytes(len(examples)), np.uint8), len(examples))
             if layout.write_examples(own, 0, examples):
                 return self._parcelled("parcel", [layout.assembled(own)], NO_REGION, None)
-        region = NO_REGION
-        if memory is not None and layout is None:  # else columns lie there, of other rows that do fit the layout
-            region = region_of(memory, work.start, work.stop, work.rows)
         return self._parcelled("examples", examples, region, layouts.layout_of(examples[0]))
 
     def _converted(self, converter: Callable[..., Any], work: Work, examples: list[Any]) -> Any:
@@ -170,10 +168,13 @@ class Server:
         return Failed(work.ticket, work.start + self._row, epoch, index, name, str(error), notes, trace, arguments)
 
 
-def region_of(memory: NDArray[np.uint8], start: int, stop: int, rows: int) -> NDArray[np.uint8]:
-    """The part of a slot in which the arrays of rows `start … stop - 1` may lie."""
-    unit = len(memory) // rows // layouts.ALIGNMENT * layouts.ALIGNMENT
-    return memory[start * unit : stop * unit]
+def region_of(
+    memory: NDArray[np.uint8], layout: layouts.Layout | None, start: int, stop: int, rows: int
+) -> NDArray[np.uint8]:
+    """The part of a slot, behind its columns, for what rows `start … stop - 1` hold that fits no column."""
+    behind = memory if layout is None else memory[layout.nbytes(rows) :]
+    unit = len(behind) // rows // layouts.ALIGNMENT * layouts.ALIGNMENT
+    return behind[start * unit : stop * unit]
 
 
 def _indices(work: Work) -> NDArray[np.intp]:
