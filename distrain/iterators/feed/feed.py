@@ -166,7 +166,9 @@ class Feed:
         self._jobs.remove(job)
         # A user who keeps many minibatches gets copies, so that there always is a slot for the next one.
         result = minibatch_of(job, copy=job.slot is not None and not any(slot.is_free for slot in self._arena.slots))
-        job.memory = None  # the slot is the user's now; its pieces refer to the job, so it would stay for a while
+        job.memory = None  # the slot is the user's now; job and pieces refer to each other, and would stay for a while
+        for piece in job.pieces:
+            piece.values = None
         self._cut_jobs()
         return result
 
