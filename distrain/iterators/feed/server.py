@@ -108,7 +108,7 @@ class Server:
         if layout is not None and memory is None:  # another host: the columns travel
             own = layout.views(np.empty(layout.nbytes(len(examples)), np.uint8), len(examples))
             if layout.write_examples(own, 0, examples):
-                return self._parcelled("parcel", [layout.assembled(own)], NO_REGION, None)
+                return self._parcelled("parcel", [layout.assembled(own)], NO_REGION, layout)
         region = NO_REGION if memory is None else region_of(memory, work.start, work.stop, work.rows)
         return self._parcelled("examples", examples, region, layouts.layout_of(examples[0]))
 
