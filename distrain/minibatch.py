@@ -8,11 +8,10 @@ So a hand-written loop needs no extra line to train on many ranks.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """This rank's part `[start, start + count)` of the `total` samples of the job's minibatch.
 
     Attributes:
@@ -26,7 +25,7 @@ class Share:
 
     step: int
     start: int
-    count: int
+    count: int  # type: ignore[assignment]    # it hides tuple.count
     total: int
     ranks: int | None = None
     part: int | None = None

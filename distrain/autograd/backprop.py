@@ -37,7 +37,7 @@ def backward(root: Variable, retain_grad: bool, double: bool, scale: float, rele
                 f"backward() starts from a scalar, but this variable has shape {root.shape}; "
                 "set its `grad` first, or call it on a sum or mean"
             )
-        start = root._grad = root.xp.ones(node.shape, node.dtype)
+        start = root._grad = root.xp.asarray(1, node.dtype).reshape(node.shape)
     if scale != 1.0:
         with np.errstate(over="ignore"):  # a loss scale that is too large for float16 is noticed in the gradients
             start = start * root.dtype.type(scale)

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from distrain.errors import ArgumentError
 from distrain.links.link import Link, Structure
+from distrain.links.missing import Missing
 
 
 class Chain(Link):
@@ -26,9 +27,11 @@ class Chain(Link):
         links: children by name, another way to register them.
     """
 
+    _children: dict[str, None] = Missing()  # type: ignore[assignment]
+
     def __init__(self, **links: Link) -> None:
         super().__init__()
-        self._children: dict[str, None] = {}
+        self._children = {}
         for name, link in links.items():
             self.add_link(name, link)
 
@@ -109,9 +112,11 @@ class ChainList(Link):
     layers[0]
     """
 
+    _links: list[Link] = Missing()  # type: ignore[assignment]
+
     def __init__(self, *links: Link) -> None:
         super().__init__()
-        self._links: list[Link] = []
+        self._links = []
         for link in links:
             self.add_link(link)
 

@@ -12,6 +12,7 @@ from distrain.config import config
 from distrain.errors import ArgumentError
 from distrain.optimizers import parts
 from distrain.optimizers.agreement import agree
+from distrain.optimizers.consistency import check_parameters, require_same
 from distrain.optimizers.exchange import Exchange
 from distrain.optimizers.exchange_plan import (
     ExchangePlan,
@@ -77,7 +78,8 @@ class GradientMethod(Optimizer):
             self._backward(loss, weight)
             del loss
         for param in self.params():
-            param.settle_grad()
+            if param._grad_var is not None:
+                param.settle_grad()
         self._flatten()
         if self.comm.size > 1:
             self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]
@@ -94,6 +96,8 @@ class GradientMethod(Optimizer):
             for param in self._loose:
                 param.update_rule.update(param)
             self._run_hooks("post")
+            if self.comm.size > 1 and self.check_interval and self.t % self.check_interval == 0:
+                check_parameters(self.comm, self)
 
     def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> None:
         """Forward and backward pass of one part of the minibatch after the other; their gradients add up."""
@@ -211,6 +215,7 @@ class GradientMethod(Optimizer):
         layout: Layout = [(str(group.buffer.dtype), group.bounds) for group in self._groups]
         layout += [(str(param.dtype), [(0, param.size)]) for param in self._loose]
         if self._plan is None or layout != self._layout:
+            require_same(self.comm, self)
             self._ticket = agree_on_layout(self.comm, layout)
             self._layout = layout
             settings = self._exchange_settings or settings_of(self.comm)

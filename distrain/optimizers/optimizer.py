@@ -28,6 +28,7 @@ class Optimizer:
         t: number of updates so far.
         epoch: number of epochs so far; counted by `new_epoch`.
         accumulate: parts in which each rank works through its share of a minibatch.
+        check_interval: updates after which the ranks compare digests of their parameters; 0: never.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Optimizer:
         self.t = 0
         self.epoch = 0
         self.accumulate = 1
+        self.check_interval = 1000
         self.use_auto_new_epoch = False
         self.hooks: dict[str, tuple[Hook, str]] = {}
         self._comm: Communicator | None = None

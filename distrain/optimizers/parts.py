@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ def announced(share: minibatch.Share | None, start: int, stop: int, part: int) -
         part: its number.
     """
     if share is not None:
-        minibatch.announce(replace(share, start=share.start + start, count=stop - start, part=part))
+        minibatch.announce(share._replace(start=share.start + start, count=stop - start, part=part))
     try:
         yield
     finally:

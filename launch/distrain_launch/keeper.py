@@ -160,7 +160,10 @@ class Keeper:
     def _start(self, place: Mapping[str, Any]) -> None:
         """Starts the rank."""
         if place["log"] is not None:
-            self.log = os.open(place["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+            try:
+                self.log = os.open(place["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+            except OSError as error:
+                self._send(NOTE, f"it has no log file: {error}\n".encode())
         out, out_end = os.pipe()
         err, err_end = (out, out_end) if place["one_stream"] else os.pipe()
         self.pipes = {err: ERR, out: OUT}
@@ -236,6 +239,9 @@ class Keeper:
                     self._pass_on(pipe, data)
         iteration, state, length = _BOX.unpack(os.pread(self.box, _BOX.size, 0))
         report = os.pread(self.box, min(length, BOX_BYTES - _BOX.size), _BOX.size).decode(errors="replace")
+        if self.log is not None and report:
+            with contextlib.suppress(OSError):  # the disk is full
+                os.write(self.log, f"\n{report}".encode())
         self._send(END, {"code": self.code, "time": ended, "iteration": iteration, "state": state, "report": report})
 
     def _end_all(self) -> None:

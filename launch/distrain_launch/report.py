@@ -12,7 +12,7 @@ _ALIKE_S = 0.5  # ranks that fail for the same reason do so at about the same ti
 
 _MEANINGS = {
     "SIGKILL": "usually the system ended it because memory ran out (`dmesg` says so), or the batch system did",
-    "SIGSEGV": "a compiled library used memory that is not its own; `PYTHONFAULTHANDLER=1` shows where",
+    "SIGSEGV": "a compiled library used memory that is not its own",
     "SIGBUS": "usually a file in memory (/dev/shm) had no room, or a mapped file became shorter",
     "SIGABRT": "a compiled library gave up; what it printed is above",
     "SIGFPE": "a compiled library divided by zero",
@@ -83,8 +83,9 @@ def first_failure(ranks: Iterable[Rank]) -> tuple[Rank, list[Rank]] | None:
     It is the first one in time, but a rank that failed on finding another one gone comes after that one, and of ranks
     that failed alike the lowest speaks for all.
     """
+    ranks = list(ranks)
     failed = sorted((rank for rank in ranks if rank.failed), key=lambda rank: rank.ended)
-    if not failed:
+    if not failed or all(rank.code == 0 for rank in ranks):  # nobody was left waiting
         return None
     causes = [rank for rank in failed if not rank.is_follower and not rank.is_deserter]
     first = (causes or [rank for rank in failed if rank.is_follower] or failed)[0]

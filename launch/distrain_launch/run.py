@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,41 +39,57 @@ class Request:
 def run(request: Request) -> int:
     """Runs the job to its end and returns its exit code.
 
-    A job of one rank needs nobody to look after it: the launcher becomes the script, unless its output is to be kept.
+    A job of one rank needs nobody to look after it: the launcher becomes the script, unless its output is to go
+    elsewhere.
 
     Raises:
         ArgumentError: the request can never work.
         LaunchError: the job cannot be started here.
     """
     _check(request)
-    hardware = Hardware.here()
-    has_mpi = importlib.util.find_spec("mpi4py") is not None
-    ranks = request.ranks
-    if ranks is None:
-        ranks, reason = plan.choose(hardware, has_mpi)
-        if not request.quiet:
-            print(f"distrain: {ranks} rank{'s' * (ranks > 1)}: {reason} (-n takes another number)", file=sys.stderr)
-    if ranks > 1 and not has_mpi:
-        raise LaunchError(
-            f"{ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
-            "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
-        )
     program = [sys.executable, request.script, *request.args]
     variables = {} if request.seed is None else {"DISTRAIN_SEED": str(request.seed)}
     if request.reproducible:
         variables["DISTRAIN_REPRODUCIBLE"] = "1"
-    if ranks == 1:
+    is_plain = not (request.log_dir or request.shown or request.quiet)
+    if request.ranks == 1 and is_plain:
         return _become(program, variables)
+    hardware = Hardware.here()
+    ranks = request.ranks or _choose(request, hardware)
+    if ranks == 1 and is_plain:
+        return _become(program, variables)
+    for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"):  # what a rank has printed, and where it was, is not lost
+        if not os.environ.get(name):
+            variables[name] = "1"
     places = plan.places(hardware, ranks, request.all_gpus)
-    starter = mpiexec.find(request.mpiexec)
-    if not os.environ.get("PYTHONUNBUFFERED"):  # what a rank has printed is not lost with it
-        variables["PYTHONUNBUFFERED"] = "1"
+    command = _command(request, ranks)
     job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout)
-
-    def command(keeper: Sequence[str]) -> Command:
-        return mpiexec.command(starter, ranks, keeper, Machine.here())
-
     return Supervisor(command, program, job, Output(_shown(request, ranks))).run()
+
+
+def _has_mpi() -> bool:
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def _choose(request: Request, hardware: Hardware) -> int:
+    """A number of ranks, and a word about it."""
+    ranks, reason = plan.choose(hardware, _has_mpi())
+    if not request.quiet:
+        print(f"distrain: {ranks} rank{'s' * (ranks > 1)}: {reason} (-n takes another number)", file=sys.stderr)
+    return ranks
+
+
+def _command(request: Request, ranks: int) -> Callable[[Sequence[str]], Command]:
+    """What starts one keeper a rank; a single one needs no mpiexec."""
+    if ranks == 1:
+        return lambda keeper: Command(list(keeper))
+    if not _has_mpi():
+        raise LaunchError(
+            f"{ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
+            "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
+        )
+    starter = mpiexec.find(request.mpiexec)
+    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
 
 
 def _become(program: list[str], variables: dict[str, str]) -> int:

@@ -158,6 +158,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                bufsize=0,
                 process_group=0,  # Ctrl-C is for the launcher, which passes it on
                 preexec_fn=_die_with(os.getpid()),
             )
@@ -196,6 +197,11 @@ class Supervisor:
 
     def _on_hello(self, line: _Line, hello: Mapping[str, Any]) -> None:
         info = rank_info(hello["environ"])
+        if info.size != len(self.job.places):
+            raise LaunchError(
+                f"{self.command.arguments[0]} was to start {len(self.job.places)} ranks, but a process of it takes "
+                f"itself for rank {info.rank} of {info.size}. Use the mpiexec of the MPI that mpi4py loads (--mpiexec)."
+            )
         rank = Rank(info.rank, info.size, hello["host"])
         line.rank, line.pid = rank, hello["pid"]
         self.ranks[rank.rank] = rank
@@ -251,10 +257,14 @@ class Supervisor:
 
     def _on_words(self, pipe: int) -> None:
         data = os.read(pipe, keeper.CHUNK)
-        if not data:
+        if data:
+            self._show_words(self.words.take(data))
+        else:
             self.selector.unregister(pipe)
+
+    def _show_words(self, words: bytes) -> None:
         if not self.is_ending and not self.received and self.decide_at is None:  # after a failure it talks of that
-            self.output.say((self.words.take(data) if data else self.words.rest()).decode(errors="replace"))
+            self.output.say(words.decode(errors="replace"))
 
     def _on_alarm(self, numbers: bytes) -> None:
         for number in numbers:
@@ -332,9 +342,9 @@ class Supervisor:
                 self.mpiexec_failed = True
                 self._decide(_ALIKE_S)
             return self.give_up_at is not None and time.monotonic() >= self.give_up_at
-        if self.decide_at is not None:
-            return False
-        return len(self.ranks) == len(self.job.places) or gone or self.is_ending or bool(self.received)
+        if len(self.ranks) == len(self.job.places):
+            return True
+        return self.decide_at is None and (gone or self.is_ending or bool(self.received))
 
     # The end
 
@@ -354,6 +364,8 @@ class Supervisor:
                 os.killpg(self.mpiexec.pid, signal.SIGKILL)
                 self.mpiexec.wait()
             if self.mpiexec.stdout is not None:
+                os.set_blocking(self.mpiexec.stdout.fileno(), False)
+                self._show_words(self.words.take(self.mpiexec.stdout.read() or b"") + self.words.rest())
                 self.mpiexec.stdout.close()
         keeper.end_family(os.getpid(), spared=self.spared)
         for line in self.lines:
@@ -386,11 +398,16 @@ class Supervisor:
 
 def _socket_folder() -> Path:
     """A folder that only this user can enter."""
-    folder = tempfile.mkdtemp(prefix="distrain-")
-    if len(os.fsencode(folder)) < _LONGEST_SOCKET - len("/launcher"):
-        return Path(folder)
-    os.rmdir(folder)  # the system has room for about a hundred bytes
-    return Path(tempfile.mkdtemp(prefix="distrain-", dir="/tmp"))
+    try:
+        folder = tempfile.mkdtemp(prefix="distrain-")
+        if len(os.fsencode(folder)) < _LONGEST_SOCKET - len("/launcher"):
+            return Path(folder)
+        os.rmdir(folder)  # the system has room for about a hundred bytes
+        return Path(tempfile.mkdtemp(prefix="distrain-", dir="/tmp"))
+    except OSError as error:
+        raise LaunchError(
+            f"no folder for temporary files: {error}. Set TMPDIR to one that can be written to."
+        ) from error
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:

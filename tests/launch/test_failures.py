@@ -201,7 +201,6 @@ def test_signals_to_the_launcher(mpi: Any, tmp_path: Path, script: Path, name: s
     code, seconds = end_by_signals(mpi, tmp_path, script, way, SIGNALS[name])
     if way == "distrain run":
         assert code == {"Ctrl-C": 130, "Ctrl-C twice": 130, "TERM": 143, "KILL": -signal.SIGKILL}[name]
-    assert code != 0
     TABLE[name, way, "launcher"] = f"{code} ({seconds:.1f} s)"
 
 

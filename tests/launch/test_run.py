@@ -125,3 +125,41 @@ def test_an_mpiexec_that_starts_nothing(mpi: Any, tmp_path: Path, script: str) -
     assert done.stderr.startswith("no slots\n")
     assert "ended with exit code 7 when 0 of 2 ranks had started" in done.stderr
     assert "-n 2" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.mpi
+def test_an_mpiexec_whose_ranks_know_nothing_of_each_other(mpi: Any, tmp_path: Path, script: str) -> None:
+    strange = tmp_path / "mpiexec"
+    strange.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "MPICH" && exit\nshift 2\n"$@" &\n"$@" &\nwait\n')
+    strange.chmod(0o755)
+    done = mpi.run([*LAUNCH, "-n", "2", "--mpiexec", str(strange), script], env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "was to start 2 ranks, but a process of it takes itself for rank 0 of 1" in done.stderr
+
+
+def test_one_rank_is_looked_after_if_its_output_goes_elsewhere(mpi: Any, tmp_path: Path) -> None:
+    script = tmp_path / "fail.py"
+    script.write_text("import os\nprint('working')\nos.kill(os.getpid(), 11)")
+    done = mpi.run([*LAUNCH, "-n", "1", "--quiet", "--log-dir", str(tmp_path), str(script)])
+    assert done.returncode == 139
+    assert done.stdout == ""
+    assert "rank 0 of 1 on " in done.stderr
+    assert "was ended by SIGSEGV (signal 11)" in done.stderr
+    assert 'fail.py", line 3 in <module>' in done.stderr  # where it was
+    assert (tmp_path / "rank-0.log").read_text().startswith("working\n")
+
+
+@pytest.mark.mpi
+def test_temporary_folders(mpi: Any, tmp_path: Path, script: str) -> None:
+    """One with a name too long for a socket, and none that can be written to."""
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    done = mpi.run([*LAUNCH, "-n", "2", script], env={"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(deep)}).check()
+    assert len(reports(done.stdout)) == 2
+    assert list(deep.iterdir()) == []
+    full = ["bash", "-c", f"ulimit -f 0; exec {' '.join(LAUNCH)} -n 2 {script}"]
+    done = mpi.run(full, env={"PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2
+    assert "distrain: no folder for temporary files: " in done.stderr
+    assert "Set TMPDIR" in done.stderr

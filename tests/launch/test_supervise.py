@@ -183,6 +183,17 @@ def test_an_mpiexec_that_is_killed_is_named(mpi: Any, mpi_python: str, tmp_path:
         assert stderr.rstrip().endswith("mpiexec was ended by SIGKILL and took the ranks with it.")
 
 
+def test_a_log_file_without_room_does_not_end_the_training(mpi: Any, mpi_python: str, tmp_path: Path) -> None:
+    script = tmp_path / "print.py"
+    script.write_text("for i in range(2000):\n    print('x' * 99)\n")
+    command = " ".join([mpi_python, *RUN, "--log-dir", str(tmp_path / "logs"), str(script)])
+    environ = {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = mpi.run(["bash", "-c", f"ulimit -f 64; exec {command}"], env=environ).check()
+    assert f"distrain: rank 1 on {os.uname().nodename}: its log file is incomplete: " in done.stderr
+    assert len(done.stdout.splitlines()) == 4000
+    assert (tmp_path / "logs" / "rank-1.log").stat().st_size == 64 * 1024
+
+
 PRINT = """
 import os, sys
 from distrain.env import rank_info

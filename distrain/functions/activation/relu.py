@@ -24,13 +24,14 @@ class ReLU(Primitive):
 
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         (x,) = inputs
-        xp = get_array_module(x)
-        return (xp.maximum(x, host_zero(x.dtype) if xp is np else 0),)
+        if type(x) is np.ndarray:
+            return (np.maximum(x, host_zero(x.dtype)),)
+        return (get_array_module(x).maximum(x, 0),)
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         y = self._output_data[0]
-        return (gy * (y > (host_zero(y.dtype) if isinstance(y, np.ndarray) else 0)),)
+        return (gy * (y > (host_zero(y.dtype) if type(y) is np.ndarray else 0)),)
 
 
 class ClippedReLU(Primitive):

@@ -62,6 +62,8 @@ def binary_accuracy(y: Variable | Array, t: Variable | Array) -> Variable:
 
 
 def _ratio(right: Array, counted: Array | None, dtype: np.dtype[np.floating]) -> Variable:
+    if counted is None and type(right) is np.ndarray:
+        return Variable(np.asarray(np.count_nonzero(right) / (right.size or 1), dtype), requires_grad=False)
     xp = get_array_module(right)
     if counted is None:
         ratio = xp.count_nonzero(right) / max(1, right.size)

@@ -8,6 +8,7 @@ written anew from what the snapshot knows, so whatever a crash has left there is
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import textwrap
@@ -85,13 +86,11 @@ class Log(Sequence[Entry]):
             self.attach(path)
             return
         line, text = _line(entry), _indented(entry) + _END
-        with open(path + ".jsonl", "ab", buffering=0) as stream:
-            stream.write(line)
-        with open(path, "r+b", buffering=0) as stream:
-            stream.seek(self._sizes[1] - len(_END))
-            stream.write((b"," if len(self) > 1 else b"") + text)
-            size = stream.tell()
-        self._sizes = (self._sizes[0] + len(line), size)
+        _write_at(path + ".jsonl", line, self._sizes[0])
+        start = self._sizes[1] - len(_END)
+        text = b"," + text if len(self) > 1 else text
+        _write_at(path, text, start)
+        self._sizes = (self._sizes[0] + len(line), start + len(text))
 
     def _forget(self) -> None:
         surplus = len(self._recent) - _RECENT
@@ -151,7 +150,25 @@ def _line(entry: Entry) -> bytes:
 
 
 def _indented(entry: Entry) -> bytes:
-    return b"\n" + textwrap.indent(json.dumps(entry, indent=4), "    ").encode()
+    """The text of `json.dumps(entry, indent=4)`, indented once more; faster for the numbers that entries mostly are."""
+    parts = []
+    for key, value in entry.items():
+        if type(value) in (float, int, str):
+            text = json.dumps(value)
+        else:
+            text = textwrap.indent(json.dumps(value, indent=4), "        ").lstrip()
+        parts.append(f"        {json.dumps(key)}: {text}")
+    return ("\n    {\n" + ",\n".join(parts) + "\n    }").encode() if parts else b"\n    {}"
+
+
+def _write_at(path: str, data: bytes, offset: int) -> None:
+    """Writes into a file that is there, all at once."""
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        if os.pwrite(fd, data, offset) != len(data):
+            raise OSError(errno.ENOSPC, f"only a part of {len(data)} bytes could be written", path)
+    finally:
+        os.close(fd)
 
 
 def _size(path: str) -> int:

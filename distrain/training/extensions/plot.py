@@ -13,7 +13,7 @@ from distrain.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SHARE = 0.01  # of the time may go into drawing, but for the first and the last picture
+_SHARE = 0.005  # of the time may go into drawing, but for the first and the last picture
 
 
 def is_available() -> bool:
@@ -34,8 +34,8 @@ def require_matplotlib(what: str) -> None:
 class Picture:
     """A picture file that is drawn anew as values come, and always shows the last ones in the end.
 
-    Drawing takes longer than many steps of training. So a picture waits until a hundred times as long has passed as the
-    last one took; `finish` draws the one that has waited. No display is needed.
+    Drawing takes longer than many steps of training. So a picture waits until two hundred times as long has passed as
+    the last one took; `finish` draws the one that has waited. No display is needed.
 
     Args:
         draw: makes the figure.

@@ -109,5 +109,17 @@ class _TimedIterator:
 
     next = __next__
 
+    @property
+    def epoch(self) -> Any:  # asked for in every iteration, and __getattr__ is slow
+        return self.iterator.epoch
+
+    @property
+    def epoch_detail(self) -> Any:
+        return self.iterator.epoch_detail
+
+    @property
+    def is_new_epoch(self) -> Any:
+        return self.iterator.is_new_epoch
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.iterator, name)

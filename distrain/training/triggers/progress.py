@@ -35,6 +35,7 @@ class ProgressTrigger(ABC):
         self.unit = unit
         self._previous_iteration = -1
         self._previous_epoch_detail = -1.0
+        self._passed = -1  # points up to there; -1: not counted
 
     @abstractmethod
     def count(self, progress: float) -> int:
@@ -51,9 +52,11 @@ class ProgressTrigger(ABC):
             return self.count(now) != self.count(before)
         detail, since = updater.epoch_detail, self._previous_epoch_detail
         self._previous_epoch_detail = detail
-        if since < 0:
-            since = updater.previous_epoch_detail or 0.0
-        return self.count(detail) != self.count(since)
+        passed, before = self.count(detail), self._passed
+        self._passed = passed
+        if before < 0:
+            before = self.count(since if since >= 0 else updater.previous_epoch_detail or 0.0)
+        return passed != before
 
     def is_over(self, trainer: Trainer) -> bool:
         """Whether the first point is passed."""
@@ -64,3 +67,4 @@ class ProgressTrigger(ABC):
         """Writes or reads where training stood at the last call."""
         self._previous_iteration = serializer("previous_iteration", self._previous_iteration)
         self._previous_epoch_detail = serializer("previous_epoch_detail", self._previous_epoch_detail)
+        self._passed = -1

@@ -55,6 +55,17 @@ def test_an_empty_log(tmp_path):
     assert array(tmp_path / "log") == lines(tmp_path / "log") == [entry(0)]
 
 
+def test_the_text_is_that_of_json(tmp_path):
+    entries = [
+        {"a": 1.5, "b": None, "c": True, "ä": "ö\n"}, {}, {"list": [1, {"x": 2.0}], "nan": float("nan"), "dict": {}}
+    ]  # fmt: skip
+    log = Log(entries[:1])
+    log.attach(str(tmp_path / "log"))
+    for one in entries[1:]:
+        log.append(one)
+    assert (tmp_path / "log").read_text() == json.dumps(entries, indent=4)
+
+
 def test_appends_and_does_not_write_anew(tmp_path):
     log = Log()
     log.attach(str(tmp_path / "log"))
