@@ -18,6 +18,7 @@ import math
 import os
 import secrets
 import struct
+import time
 from collections.abc import Container
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ _DTYPE_KINDS = frozenset("biufcSUmM")
 _HEARTBEAT_MS = 1000
 _SILENCE_MS = 5000  # after which a TCP peer counts as lost
 _EVENTS = 10_000  # of connections that may wait to be read
+_QUIET_MS = 20
+_CLOSE_S = 2.0
 _EVENT = struct.Struct("=HI")
 
 DONT_WAIT = zmq.DONTWAIT
@@ -280,6 +283,7 @@ class Connections:
         self.socket.connect(address)
         self.refused = 0
         self.lost = 0
+        self._watched = socket
         self._open: dict[int, bool] = {}  # by file descriptor: whether both sides know each other
         self._reason = ""
 
@@ -308,6 +312,17 @@ class Connections:
                 else:
                     self.refused += 1
                     reasons.append(self._reason or "it does not speak ZeroMQ's protocol, or left at once")
+
+    def close(self) -> None:
+        """Looks away; nothing new may be coming, that is, no more connections are accepted.
+
+        ZeroMQ's thread waits where too many events have not been read, and closing the socket would wait for it.
+        """
+        end = time.monotonic() + _CLOSE_S
+        while self.socket.poll(_QUIET_MS) and time.monotonic() < end:
+            self.read()
+        self._watched.disable_monitor()
+        self.socket.close()
 
 
 _KNOWN_EVENTS = (

@@ -102,11 +102,12 @@ class RemoteCrew:
             self._authenticator = wire.Authenticator(self._context, AllowList(folder))
             self._hub = wire.hub(self._context, _PENDING)
             self._connections = wire.Connections(self._hub)
-            bound = wire.listen_on_tcp(self._hub, f"tcp://{_numeric(host)}:{port}", keys.secret, keys.public, "feed")
+            endpoint = f"tcp://{_numeric(host)}:{port}"
+            self._bound = wire.listen_on_tcp(self._hub, endpoint, keys.secret, keys.public, "feed")
         except ArgumentError:
             self._context.destroy(linger=0)
             raise
-        self.address = f"tcp://{socket.gethostname() if host == '*' else host}:{bound.rpartition(':')[2]}"
+        self.address = f"tcp://{socket.gethostname() if host == '*' else host}:{self._bound.rpartition(':')[2]}"
 
     def __contains__(self, member: Member) -> bool:
         return member in self._feeders
@@ -267,6 +268,8 @@ class RemoteCrew:
 
     def close(self) -> None:
         """Closes the port. The feeders find that out, and wait for the next rank."""
+        self._hub.unbind(self._bound)
+        self._connections.close()
         self._context.destroy(linger=0)
         self._feeders.clear()
 

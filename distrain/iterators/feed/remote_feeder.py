@@ -69,8 +69,7 @@ class Line:
 
     def close(self) -> None:
         """Forgets what was not sent."""
-        self.connections.socket.close()
-        self.socket.disable_monitor()
+        self.connections.close()
         self.socket.close()
 
 

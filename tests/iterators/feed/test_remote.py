@@ -336,6 +336,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def two_free_ports() -> int:
+    """The first one of two in a row."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as first:
+            port = int(first.getsockname()[1])
+            with socket.create_server(("127.0.0.1", port + 1)):
+                return port
+
+
 def tcp(iterator: MultiprocessIterator) -> socket.socket:
     host, _, port = str(iterator.feeders_address).removeprefix("tcp://").partition(":")
     return socket.create_connection((host, int(port)), timeout=LIMIT_S)
@@ -512,3 +521,46 @@ def test_bad_requests_are_refused_at_once(capsys: Any, arguments: list[str], wor
     said = capsys.readouterr().err
     for word in words:
         assert word in said
+
+
+RANKS = """
+import hashlib, subprocess, sys
+import numpy as np
+from distrain import comm
+from distrain.iterators import MultiprocessIterator, SerialIterator
+sys.path.insert(0, sys.argv[1])
+import remote_data
+
+def digest(iterator):
+    content = hashlib.sha256()
+    for _ in range(8):
+        for example in next(iterator):
+            for part in example:
+                content.update(np.asarray(part).tobytes())
+    return content.hexdigest()
+
+world = comm.world()
+port = int(sys.argv[2])
+iterator = MultiprocessIterator(remote_data.noisy, 30, seed=5, n_processes=0, feeders=f"tcp://127.0.0.1:{port}")
+assert iterator.feeders_address == f"tcp://127.0.0.1:{port + world.rank}", iterator.feeders_address
+addresses = world.gather_obj(iterator.feeders_address)
+if addresses:
+    command = [sys.executable, "-m", "distrain.iterators.feed.remote", "--connect", ",".join(addresses), "-n", "2"]
+    feeders = subprocess.Popen([*command, "remote_data:noisy"], cwd=sys.argv[1])
+try:
+    assert digest(iterator) == digest(SerialIterator(remote_data.noisy, 30, seed=5))
+    world.barrier()
+finally:
+    if addresses:
+        feeders.terminate()
+        assert feeders.wait(30) == 0
+iterator.finalize()
+"""
+
+
+@pytest.mark.mpi
+def test_ranks_of_one_host_are_fed_by_one_command(run_ranks: Any, mpi_python: str, tmp_path: Path) -> None:
+    keys.server_keys(tmp_path / "keys")
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    run_ranks(script, 2, str(HERE), str(two_free_ports()), python=mpi_python).check()
