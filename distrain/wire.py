@@ -10,6 +10,7 @@ Guarantees:
   same user only. TCP sockets let in those whose CURVE key is on the list; everybody else is refused before a byte of a
   message is read.
 - No socket outlives its context, and none waits at its end (LINGER is 0).
+- What a socket is not polled for does not pile up: events and messages that nobody reads are bounded in number.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Collection
-from typing import Any
+import struct
+import time
+from collections.abc import Container
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
 import zmq
+from zmq.utils import z85
 
 from distrain.errors import ArgumentError, WireError
 
@@ -33,6 +37,13 @@ MAX_FRAME = 1 << 26
 _MAX_ITEMS = 4096  # of one array or map: a header of five bytes must not make msgpack take gigabytes
 _MAX_ELEMENTS = 1 << 40  # of an array
 _DTYPE = re.compile(r"[<>|=]?[biufcSUmM][0-9]{1,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?", re.ASCII)  # as numpy.dtype.str is
+
+_HEARTBEAT_MS = 1000
+_SILENCE_MS = 5000  # after which a TCP peer counts as lost
+_EVENTS = 10_000  # of connections that may wait to be read
+_QUIET_MS = 20
+_CLOSE_S = 2.0
+_EVENT = struct.Struct("=HI")
 
 DONT_WAIT = zmq.DONTWAIT
 Again = zmq.Again
@@ -178,6 +189,7 @@ def listen_on_tcp(socket: zmq.Socket[Any], endpoint: str, secret: bytes, public:
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
     socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
+    _use_heartbeats(socket)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -194,11 +206,150 @@ def spoke(context: zmq.Context[Any], identity: bytes, pending: int = 1000) -> zm
     return socket
 
 
-def use_curve(socket: zmq.Socket[Any], secret: bytes, public: bytes, server: bytes) -> None:
-    """Makes a client socket speak CURVE to the server of that public key."""
+def connect_by_tcp(socket: zmq.Socket[Any], endpoint: str, secret: bytes, public: bytes, server: bytes) -> None:
+    """Connects a client socket to the server of that public key, again and again until it is there.
+
+    Messages can be sent while there is a connection, and are lost with it.
+
+    Raises:
+        ArgumentError: the endpoint is no TCP address.
+    """
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
     socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+    _use_heartbeats(socket)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise ArgumentError(f"cannot connect to {endpoint!r}: {error}. Write tcp://host:port.") from error
+
+
+def _use_heartbeats(socket: zmq.Socket[Any]) -> None:
+    """Makes a peer that is silent for a few seconds (stopped, or cut off) count as lost; ZeroMQ's thread sees to it."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+
+
+class KeyPair(NamedTuple):
+    """Keys for CURVE, 40 characters of Z85 each."""
+
+    public: bytes
+    secret: bytes
+
+
+def new_keys() -> KeyPair:
+    """A fresh pair of keys."""
+    return KeyPair(*zmq.curve_keypair())
+
+
+def keys_of(secret: bytes) -> KeyPair:
+    """The pair that a secret key belongs to.
+
+    Raises:
+        WireError: it is no key.
+    """
+    try:
+        return KeyPair(zmq.curve_public(secret), secret)
+    except (zmq.ZMQError, ValueError) as error:
+        raise WireError(f"a key is 40 characters of Z85, not these {len(secret)} bytes") from error
+
+
+def raw_key(text: bytes) -> bytes:
+    """The 32 bytes of a key, as an `Authenticator` sees them.
+
+    Raises:
+        WireError: it is no key.
+    """
+    try:
+        raw: bytes = z85.decode(text)
+    except (KeyError, ValueError, struct.error) as error:
+        raise WireError(f"a key is 40 characters of Z85, not {text!r:.60}") from error
+    if len(raw) != 32:
+        raise WireError(f"a key is 40 characters of Z85, not these {len(text)} bytes")
+    return raw
+
+
+NOT_ON_THE_LIST = "its key is not on the list"
+
+
+class Connections:
+    """What becomes of the connections of a TCP socket; make it before the socket is bound or connected.
+
+    Its own socket is to be polled, and `read` called when it is readable.
+
+    Args:
+        socket: to watch.
+
+    Attributes:
+        socket: to poll.
+        refused: connections that ended before both sides knew each other.
+        lost: connections that ended later.
+    """
+
+    def __init__(self, socket: zmq.Socket[Any]) -> None:
+        address = f"inproc://connections-{secrets.token_hex(8)}"
+        socket.monitor(address, _KNOWN_EVENTS)
+        self.socket: zmq.Socket[Any] = _socket(socket.context, zmq.PAIR, _EVENTS)
+        self.socket.connect(address)
+        self.refused = 0
+        self.lost = 0
+        self._watched = socket
+        self._open: dict[int, bool] = {}  # by file descriptor: whether both sides know each other
+        self._reason = ""
+
+    def read(self) -> list[str]:
+        """Reads what has happened; returns why connections were refused."""
+        reasons: list[str] = []
+        while True:
+            try:
+                event, value = _EVENT.unpack(self.socket.recv_multipart(zmq.NOBLOCK)[0])
+            except zmq.Again:
+                return reasons
+            if event in (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED):
+                self._open[value] = False
+                self._reason = ""
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:  # that it does not say whose
+                newest = next((fd for fd, is_known in reversed(self._open.items()) if not is_known), None)
+                if newest is not None:
+                    self._open[newest] = True
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self._reason = NOT_ON_THE_LIST
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                self._reason = _PROTOCOL_ERRORS.get(value, "its handshake is malformed")
+            elif event == zmq.EVENT_DISCONNECTED:
+                if self._open.pop(value, False):
+                    self.lost += 1
+                else:
+                    self.refused += 1
+                    reasons.append(self._reason or "it does not speak ZeroMQ's protocol, or left at once")
+
+    def close(self) -> None:
+        """Looks away; nothing new may be coming, that is, no more connections are accepted.
+
+        ZeroMQ's thread waits where too many events have not been read, and closing the socket would wait for it.
+        """
+        end = time.monotonic() + _CLOSE_S
+        while self.socket.poll(_QUIET_MS) and time.monotonic() < end:
+            self.read()
+        self._watched.disable_monitor()
+        self.socket.close()
+
+
+_KNOWN_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_DISCONNECTED
+)
+_PROTOCOL_ERRORS = {
+    int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH): "it does not use CURVE",
+    int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "it has another key of the server",
+}
 
 
 class Authenticator:
@@ -208,25 +359,30 @@ class Authenticator:
 
     Args:
         context: of the sockets that it guards.
-        allowed: public keys of clients, 32 bytes each.
+        allowed: public keys of clients, 32 bytes each; asked anew each time.
 
     Attributes:
         socket: to poll.
         refused: how many handshakes were refused.
     """
 
-    def __init__(self, context: zmq.Context[Any], allowed: Collection[bytes]) -> None:
+    def __init__(self, context: zmq.Context[Any], allowed: Container[bytes]) -> None:
         self.socket: zmq.Socket[Any] = context.socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind("inproc://zeromq.zap.01")
         self.refused = 0
-        self._allowed = frozenset(allowed)
+        self._allowed = allowed
 
-    def answer(self) -> None:
-        """Answers one question."""
-        version, request, _domain, _address, _identity, mechanism, *credentials = self.socket.recv_multipart()
+    def answer(self) -> bool:
+        """Answers one question; False if there was none."""
+        try:
+            question = self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        version, request, _domain, _address, _identity, mechanism, *credentials = question
         welcome = mechanism == b"CURVE" and len(credentials) == 1 and credentials[0] in self._allowed
         if not welcome:
             self.refused += 1
         status = [b"200", b"OK"] if welcome else [b"400", b"this key is not on the list"]
         self.socket.send_multipart([version, request, *status, b"", b""])
+        return True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from distrain.backend import GpuDevice, get_device
-from distrain.comm import Communicator
+from distrain.comm import Communicator, world
 from distrain.comm import cores as rank_cores
 from distrain.dataset.batch import Batch
 from distrain.errors import FeedError
@@ -86,6 +88,9 @@ class MultiprocessIterator(PlannedIterator):
         device: a GPU to which minibatches are sent ahead, as `distrain.get_device` takes it: the next one is copied
             while this one is worked on. Give the updater the same device. None leaves them in host memory.
         report_time: report the seconds waited for each minibatch as `time/data`.
+        feeders: where processes on other hosts, started by `distrain feed`, may connect to: `tcp://host:port`, or
+            `tcp://*:port` for all networks of this host. The second rank of a host takes the next port, and so on;
+            port 0 takes any free one, which is printed. With it, `n_processes` may be 0.
 
     Raises:
         ArgumentError: an argument that cannot work.
@@ -113,6 +118,7 @@ class MultiprocessIterator(PlannedIterator):
         sample_timeout: float | None = 600.0,
         device: Any = None,
         report_time: bool = False,
+        feeders: str | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -125,7 +131,9 @@ class MultiprocessIterator(PlannedIterator):
             seed=seed,
             on_error=on_error,
         )
-        self.n_processes = rank_cores() if n_processes is None else count("n_processes", n_processes, 1)
+        self.n_processes = (
+            rank_cores() if n_processes is None else count("n_processes", n_processes, 0 if feeders else 1)
+        )
         self.n_prefetch = count("n_prefetch", n_prefetch, 0)
         self.shared_mem = None if shared_mem is None else count("shared_mem", shared_mem, 1)
         self.dataset_timeout = seconds("dataset_timeout", dataset_timeout)
@@ -134,6 +142,7 @@ class MultiprocessIterator(PlannedIterator):
         self.converter = converter
         self.device = None if device is None else get_device(device)
         self.report_time = report_time
+        self.feeders = feeders
         self._is_closed = False
         self._has_warned = False  # of a sample that takes much longer than others
         self._unplug()
@@ -150,6 +159,8 @@ class MultiprocessIterator(PlannedIterator):
 
     def _start(self) -> Feed:
         from distrain.iterators.feed.feed import Feed, Options
+        from distrain.iterators.feed.keys import key_folder
+        from distrain.iterators.feed.remote_crew import endpoint_of
         from distrain.iterators.feed.server import Cargo
 
         if self._is_closed:
@@ -164,7 +175,11 @@ class MultiprocessIterator(PlannedIterator):
             self.maxtasksperchild,
             is_pinned=self._stage is not None,
         )
+        if self.feeders is not None:
+            options = replace(options, endpoint=endpoint_of(self.feeders, world().intra_rank), keys=key_folder())
         self._feed = feed = Feed(cargo, options)
+        if self.feeders is not None and self.feeders.endswith(":0"):
+            print(f"distrain: feeders may connect to {feed.address}", file=sys.stderr, flush=True)
         self._seed_of_feed = cargo.seed
         self._stop = weakref.finalize(self, feed.close)
         return feed
@@ -272,13 +287,18 @@ class MultiprocessIterator(PlannedIterator):
         if stop is not None:
             stop()
 
+    @property
+    def feeders_address(self) -> str | None:
+        """Where `distrain feed` can connect to; None if it cannot."""
+        return None if self._feed is None else self._feed.address
+
     def stats(self) -> dict[str, Any]:
         """What the processes have done: waits, queue, throughput, slowest samples, deaths, refused messages.
 
         Keys: minibatches, wait_s, last_wait_s, ready (minibatches that were there), samples, samples_per_feeder_second
-        (a list), slowest_samples (a list of (index, seconds)), respawns, deaths, refused, refusals, spilled (pieces
-        that did not fit their place in shared memory), stragglers (samples that took a second and a hundred times as
-        long as others), skipped.
+        (a list), slowest_samples (a list of (index, seconds)), respawns, joined and lost (feeders on other hosts),
+        deaths, refused, refusals, spilled (pieces that did not fit their place in shared memory), stragglers (samples
+        that took a second and a hundred times as long as others), skipped.
         """
         numbers = {} if self._feed is None else self._feed.statistics.as_dict()
         return {**numbers, "skipped": self.skipped}

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from distrain.errors import ArgumentError, LaunchError, WorldError
+from distrain_launch import feed
 from distrain_launch.run import Request, run
 
 _USAGE_ERROR = 2
@@ -17,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: the job's, or 2 if the job could not be started."""
     options = _parser().parse_args(argv)
     try:
+        if hasattr(options, "start"):
+            options.start(options)
         return run(_request(options))
     except (LaunchError, ArgumentError, WorldError) as error:
         print(f"distrain: {error}", file=sys.stderr)
@@ -28,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"distrain {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
+    feed.add_to(commands)
     return parser
 
 

@@ -9,6 +9,8 @@
     feeder       the process that reads samples
     server       reading and writing the rows of a minibatch
     protocol     the messages
+    remote_crew  the rank's side of feeders on other hosts: who may enter, who is lost        keys    of both sides
+    remote_feeder  the process on another host            remote      `distrain feed`, which starts and replaces them
     layout       where columns lie in memory          parcels     examples of any shape as bytes
     arena        shared memory for minibatches        shipment    the dataset's way to the feeders
     statistics   numbers                              pages       memory that the rank shares with them

@@ -10,20 +10,22 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import zmq
 
 from distrain import wire
-from distrain.errors import WireError
+from distrain.errors import DistrainError, WireError
 from distrain.iterators.feed import nursery, parcels, protocol
 from distrain.iterators.feed.arena import MAX_FEEDERS, Arena, Slot
 from distrain.iterators.feed.crew import Crew
 from distrain.iterators.feed.layout import Layout, unpack_layout
 from distrain.iterators.feed.outcome import error_of, minibatch_of
 from distrain.iterators.feed.protocol import Broken, Cancelled, Done, Failed, Hello, Work
+from distrain.iterators.feed.remote_crew import RemoteCrew
 from distrain.iterators.feed.server import Cargo, region_of
 from distrain.iterators.feed.shipment import ship
 from distrain.iterators.feed.statistics import Statistics
@@ -49,6 +51,8 @@ class Options:
         sample_timeout: seconds after which a feeder that still reads the same sample is replaced; None: never.
         tasks_per_feeder: pieces of work after which a feeder is replaced; None: never.
         is_pinned: whether a GPU is to read minibatches from where they lie.
+        endpoint: where to listen for feeders on other hosts, `tcp://host:port`; None: nowhere.
+        keys: the folder of the keys for that.
     """
 
     n_processes: int
@@ -57,6 +61,8 @@ class Options:
     sample_timeout: float | None = None
     tasks_per_feeder: int | None = None
     is_pinned: bool = False
+    endpoint: str | None = None
+    keys: Path = Path()
 
 
 class Feed:
@@ -76,7 +82,8 @@ class Feed:
 
     Raises:
         TransferError: the dataset cannot travel.
-        FeedError: there is too little memory for it.
+        FeedError: there is too little memory for it, or the keys for other hosts cannot be used.
+        ArgumentError: the endpoint cannot be taken.
     """
 
     def __init__(self, cargo: Cargo, options: Options) -> None:
@@ -91,10 +98,11 @@ class Feed:
         self._sample_nbytes = options.sample_nbytes
         self._seconds = 0.0  # for a sample, as lately measured
         self._pid = os.getpid()
+        self._cargo_fd = ship(cargo if options.n_processes else None, "dataset")
+        self._remote = self._remote_crew()
         self._context = wire.new_context()
         self._hub = wire.hub(self._context, _PENDING)
         address = wire.listen_locally(self._hub)
-        self._cargo_fd = ship(cargo, "dataset")
         self._arena = Arena()
         token = secrets.token_bytes(16)
         self._crew = Crew(lambda: nursery.start(address, token, self._arena.fd, self._cargo_fd))
@@ -113,15 +121,45 @@ class Feed:
         for number in range(min(options.n_processes, MAX_FEEDERS)):
             self._crew.hire(number)
 
+    def _remote_crew(self) -> RemoteCrew | None:
+        options = self._options
+        if options.endpoint is None:
+            return None
+        try:
+            return RemoteCrew(
+                options.endpoint,
+                options.keys,
+                self._cargo,
+                options.sample_timeout,
+                self._window,
+                lambda *suspicion: self._supervisor.suspect(*suspicion),
+                self.statistics,
+            )
+        except DistrainError:
+            os.close(self._cargo_fd)
+            raise
+
     @property
     def belongs_here(self) -> bool:
         """Whether this process started it, and not the one that this one was forked from."""
         return os.getpid() == self._pid
 
+    @property
+    def address(self) -> str | None:
+        """Where feeders on other hosts connect to; None if they cannot."""
+        return None if self._remote is None else self._remote.address
+
+    @property
+    def _n_feeders(self) -> int:
+        return self._options.n_processes + (0 if self._remote is None else len(self._remote))
+
+    def _is_remote(self, member: Member) -> bool:
+        return self._remote is not None and member in self._remote
+
     def depth(self, rows: int) -> int:
         """How many minibatches of so many rows should be submitted, the one that is asked for included."""
         pieces = -(-rows // self._piece_rows(rows))
-        return max(self._options.n_prefetch + 1, -(-2 * self._options.n_processes // pieces) + 1)
+        return max(self._options.n_prefetch + 1, -(-2 * self._n_feeders // pieces) + 1)
 
     def submit(self, runs: list[tuple[int, list[int]]]) -> Job:
         """Orders a minibatch; take it with `take`, in the order of the submissions."""
@@ -193,9 +231,15 @@ class Feed:
             self._poll()
             now = time.monotonic()
             self._supervisor.look(now)
+            if self._remote is not None:
+                self._remote.look(now)
             if patience is not None and now - warned >= patience:
                 warned = now
-                warn(f"no minibatch for {now - began:.0f} s: {self._supervisor.activity()}")
+                warn(f"no minibatch for {now - began:.0f} s: {self._activity(now)}")
+
+    def _activity(self, now: float) -> str:
+        local = [self._supervisor.activity()] if self._options.n_processes else []
+        return "; ".join(local + ([] if self._remote is None else [self._remote.activity(now)]))
 
     # Work
 
@@ -244,7 +288,7 @@ class Feed:
         if self._cargo.converter is not None:
             return rows
         wanted = rows if not self._seconds else int(_PIECE_S / self._seconds)
-        least = -(-rows // (4 * max(1, self._options.n_processes)))
+        least = -(-rows // (4 * max(1, self._n_feeders)))
         return min(rows, max(1, least, wanted))
 
     def _assign(self) -> None:
@@ -258,17 +302,20 @@ class Feed:
 
     def _issue(self, piece: Piece, member: Member) -> bool:
         job = piece.job
-        offset, nbytes = (0, 0) if job.slot is None else (job.slot.offset, job.slot.nbytes)
+        remote = self._is_remote(member)
+        offset, nbytes = (0, 0) if job.slot is None or remote else (job.slot.offset, job.slot.nbytes)
         layout = b"" if job.layout is None else job.layout.packed
-        ticket = self._window.issue(piece, member)
+        ticket = self._window.issue(piece, member, into_slot=not remote)
         runs = job.runs_of(piece.start, piece.stop)
         work = Work(ticket, job.rows, piece.start, piece.stop, offset, nbytes, layout, runs)
         if self._send(member, protocol.pack_work(work)):
             return True
-        self._window.settle(ticket)  # it is gone, as its pidfd will say
+        self._window.settle(ticket)  # it is gone, as its pidfd or the next look will say
         return False
 
     def _send(self, member: Member, message: bytes) -> bool:
+        if self._remote is not None and member in self._remote:
+            return self._remote.send(member, message)
         try:
             self._hub.send_multipart([member, message], zmq.NOBLOCK)
         except wire.Unreachable:
@@ -279,20 +326,23 @@ class Feed:
         """Gives idle feeders what others have not begun with."""
         if self._window.waiting:
             return
-        now = time.monotonic()
         idle = [member for member in self._window.members if not self._window.load(member)]
-        for feeder in self._crew.feeders.values() if idle else ():
-            if not idle or feeder.identity not in self._window:
-                continue
-            progress = self._arena.progress(feeder.number)
-            queued = self._window.queued(progress.ticket, feeder.identity)
-            if now - progress.since < _SLOW_S:
-                del queued[:1]  # it will soon begin with that
+        for member, queued in self._queued(time.monotonic()) if idle else ():
             for ticket in queued:
-                piece = self._window.piece_of(ticket, feeder.identity)
+                piece = self._window.piece_of(ticket, member)
                 if idle and piece is not None and piece.answer is None and len(piece.tickets) == 1:
-                    self._send(feeder.identity, wire.pack(["cancel", ticket]))
+                    self._send(member, wire.pack(["cancel", ticket]))
                     self._issue(piece, idle.pop())
+
+    def _queued(self, now: float) -> Iterator[tuple[Member, list[int]]]:
+        """Feeders and their tickets that they have not begun with, and will not at once."""
+        for feeder in self._crew.feeders.values():
+            if feeder.identity in self._window:
+                progress = self._arena.progress(feeder.number)
+                queued = self._window.queued(progress.ticket, feeder.identity)
+                yield feeder.identity, queued[1:] if now - progress.since < _SLOW_S else queued
+        if self._remote is not None:
+            yield from self._remote.queued(now)
 
     # Mail
 
@@ -304,9 +354,10 @@ class Feed:
             poller.register(self._crew.control, zmq.POLLIN)
         for fd in self._crew.feeders:
             poller.register(fd, zmq.POLLIN)
+        if self._remote is not None:
+            self._remote.register(poller)
         ready = dict(poller.poll(int(1000 * LOOK_S)))
-        if self._hub in ready:
-            self._read_mail()
+        self._read_mail()
         self._crew.hear()
         for fd in list(self._crew.feeders):
             if fd in ready:
@@ -314,6 +365,8 @@ class Feed:
                 self._supervisor.lose(self._crew.feeders[fd])
 
     def _read_mail(self) -> None:
+        if self._remote is not None:
+            self._remote.read(self._receive)
         while True:
             try:
                 member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
@@ -354,7 +407,7 @@ class Feed:
             raise WireError("rows are said to be in columns that there are not")
         values = None
         if done.form != "columns" and piece.answer is None and job.is_wanted:
-            values = self._unpacked(piece, done)
+            values = self._unpacked(piece, done, self._is_remote(member))
             if self._sample_nbytes is None:
                 self._learn(piece, done)
         self._window.settle(done.ticket)
@@ -374,11 +427,11 @@ class Feed:
             )
         self._into_columns(piece)
 
-    def _unpacked(self, piece: Piece, done: Done) -> list[Any]:
+    def _unpacked(self, piece: Piece, done: Done, remote: bool) -> list[Any]:
         """The values in the payload, which are as many as the form says."""
         job = piece.job
         region = parcels.NO_REGION
-        if job.memory is not None:
+        if job.memory is not None and not remote:
             region = region_of(job.memory, job.layout, piece.start, piece.stop, job.rows)
         values = parcels.unpacked(region, done.payload)
         expected = piece.stop - piece.start if done.form == "examples" else 1
@@ -402,7 +455,8 @@ class Feed:
             return
         views = job.layout.views(job.memory, job.rows)
         if piece.answer.form == "parcel":
-            fits = job.layout.write_columns(views, piece.start, values[0], piece.stop - piece.start)
+            made_by_it = piece.answer.layout == job.layout.packed
+            fits = job.layout.write_columns(views, piece.start, values[0], piece.stop - piece.start, made_by_it)
         elif piece.answer.form == "examples":
             fits = job.layout.write_examples(views, piece.start, values)
         else:
@@ -419,6 +473,8 @@ class Feed:
         for member in list(self._window.members):
             self._send(member, wire.pack(["stop"]))
         self._crew.close()
+        if self._remote is not None:
+            self._remote.close()
         self._context.destroy(linger=0)
         os.close(self._cargo_fd)
         self._cargo_fd = -1

@@ -153,13 +153,27 @@ class Layout:
                 return False
         return True
 
-    def write_columns(self, views: Sequence[NDArray[Any]], start: int, columns: Any, count: int) -> bool:
-        """Writes collated examples to rows `start …`; False, and nothing written, if they do not fit."""
+    def write_columns(
+        self, views: Sequence[NDArray[Any]], start: int, columns: Any, count: int, with_plain: bool = False
+    ) -> bool:
+        """Writes collated examples to rows `start …`; False, and nothing written, if they do not fit.
+
+        Args:
+            views: the columns of the minibatch.
+            start: the first row.
+            columns: the examples.
+            count: how many they are.
+            with_plain: where a column is of Python numbers, theirs is known to be so too.
+        """
         parts = self.split(columns)
         if parts is None:
             return False
         for column, part in zip(self.columns, parts, strict=True):
-            if not isinstance(part, np.ndarray) or column.is_plain or part.dtype != column.np_dtype:
+            if (
+                not isinstance(part, np.ndarray)
+                or (column.is_plain and not with_plain)
+                or part.dtype != column.np_dtype
+            ):
                 return False
             if part.shape != (count, *column.shape):
                 return False

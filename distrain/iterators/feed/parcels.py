@@ -212,6 +212,8 @@ class Reader:
         sizes = wire.shape_of(shape, total // max(1, found.itemsize))
         if int(np.prod(sizes, dtype=np.int64)) * found.itemsize != total:
             raise WireError(f"an array of shape {sizes} and dtype {found} came with {total} bytes")
+        if count == 1 and total and not frames[0].readonly:
+            return np.frombuffer(frames[0], np.uint8).view(found).reshape(sizes)
         joined = np.empty(total, np.uint8)
         at = 0
         for frame in frames:

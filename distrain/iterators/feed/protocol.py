@@ -3,12 +3,15 @@
     rank → feeder     ["work", ticket, rows, start, stop, offset, nbytes, layout, [[epoch, indices], …]]
                       ["cancel", ticket]                 do not begin with it
                       ["welcome", seed, on_error]        to a feeder on another host
-                      ["ping"]   ["stop"]
+                      ["refused", text]                  to one that reads something else
+                      ["ping"]   ["stop"]                on another host, "stop" means: knock again
     feeder → rank     ["hello", version, token, number, pid, host, length]
                       ["done", ticket, form, seconds, slowest, slowest_index, layout, spilled, [skipped …] …], payload …
                       ["failed", ticket, row, epoch, index, error, message, notes, traceback, arguments]
                       ["cancelled", ticket]
                       ["broken", text]                   the dataset does not arrive
+                      ["knock", version, number, pid, host, dataset, length, converter]   from another host
+                      ["busy", ticket, row]              so does this, now and then
 
 `done` comes in four forms. "columns": the rows are in the slot. "parcel": they are columns in the payload. "examples":
 they are examples, in the slot's region of these rows and in the payload. "batch": the whole minibatch as a converter
@@ -70,6 +73,34 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class Knock:
+    """A feeder on another host asks for work.
+
+    Attributes:
+        number: among those that were started together.
+        dataset: the name of its class.
+        length: samples in it.
+        converter: the name of the function; empty if there is none.
+    """
+
+    version: int
+    number: int
+    pid: int
+    host: str
+    dataset: str
+    length: int
+    converter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A feeder on another host begins with a row."""
+
+    ticket: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Rows have been read; `form` says where they are.
 
@@ -79,7 +110,8 @@ class Done:
         seconds: for all rows.
         slowest: seconds of the slowest sample.
         slowest_index: which that was.
-        layout: what the first example would fit in, packed; only in answer to work without a slot.
+        layout: what the first example would fit in, packed, where columns cannot be written to the slot. The one that
+            the work came with: the parcel was made by it.
         spilled: bytes that found no room in the slot.
         skipped: samples that were replaced, `(epoch, index, substitute, error)`.
         payload: frames.
@@ -136,7 +168,7 @@ class Broken:
     text: str
 
 
-Reply: TypeAlias = Hello | Done | Failed | Cancelled | Broken
+Reply: TypeAlias = Hello | Knock | Busy | Done | Failed | Cancelled | Broken
 
 
 def pack_work(work: Work) -> bytes:
@@ -162,6 +194,11 @@ def pack_reply(reply: Reply) -> list[Any]:
         return [wire.pack(["failed", *fields, *rest])]
     if isinstance(reply, Cancelled):
         return [wire.pack(["cancelled", reply.ticket])]
+    if isinstance(reply, Knock):
+        fields = [reply.version, reply.number, reply.pid, reply.host, reply.dataset, reply.length, reply.converter]
+        return [wire.pack(["knock", *fields])]
+    if isinstance(reply, Busy):
+        return [wire.pack(["busy", reply.ticket, reply.row])]
     return [wire.pack(["broken", _text(reply.text)])]
 
 
@@ -179,7 +216,8 @@ def _sendable(arguments: list[Any] | None) -> list[Any] | None:
 
 
 def unpack_order(message: Any) -> tuple[str, Any]:
-    """What a rank says: `("work", Work)`, `("cancel", ticket)`, `("welcome", (seed, on_error))`, or a word and None.
+    """What a rank says: `("work", Work)`, `("cancel", ticket)`, `("welcome", (seed, on_error))`, `("refused", text)`,
+    or a word and None.
 
     Raises:
         WireError: it is nothing of the kind.
@@ -200,6 +238,9 @@ def unpack_order(message: Any) -> tuple[str, Any]:
     if word == "welcome":
         _expect(word, fields, int, str)
         return word, tuple(fields)
+    if word == "refused":
+        _expect(word, fields, str)
+        return word, fields[0]
     if word in ("ping", "stop") and not fields:
         return word, None
     raise WireError(f"{wire.shown(word)} is no order to a feeder")
@@ -250,6 +291,12 @@ def unpack_reply(frames: Sequence[Any]) -> Reply:
     if word == "cancelled":
         _expect(word, fields, int)
         return Cancelled(*fields)
+    if word == "knock":
+        _expect(word, fields, int, int, int, str, str, int, str)
+        return Knock(*fields)
+    if word == "busy":
+        _expect(word, fields, int, int)
+        return Busy(*fields)
     if word == "broken":
         _expect(word, fields, str)
         return Broken(*fields)

@@ -109,7 +109,7 @@ class Server:
         if layout is not None and memory is None:  # another host: the columns travel
             own = layout.views(np.empty(layout.nbytes(len(examples)), np.uint8), len(examples))
             if layout.write_examples(own, 0, examples):
-                return self._parcelled("parcel", [layout.assembled(own)], NO_REGION, None)
+                return self._parcelled("parcel", [layout.assembled(own)], NO_REGION, layout)
         return self._parcelled("examples", examples, region, layouts.layout_of(examples[0]))
 
     def _converted(self, converter: Callable[..., Any], work: Work, examples: list[Any]) -> Any:

@@ -22,7 +22,8 @@ class Statistics:
         ready: minibatches that were ready when the last one was handed out, this one included.
         samples: that were read.
         respawns: feeders that were replaced because they had died.
-        deaths: the last of these, as text.
+        joined, lost: feeders on other hosts that have come and gone.
+        deaths: the last of those that died or were lost, as text.
         refused: messages that were malformed, unknown or late.
         refusals: the last of these, as text.
         spilled: pieces of work that were larger than their place in shared memory.
@@ -37,6 +38,8 @@ class Statistics:
         self.ready = 0
         self.samples = 0
         self.respawns = 0
+        self.joined = 0
+        self.lost = 0
         self.deaths: deque[str] = deque(maxlen=_REMEMBERED)
         self.refused = 0
         self.refusals: deque[str] = deque(maxlen=_REMEMBERED)
@@ -73,6 +76,11 @@ class Statistics:
         self.respawns += 1
         self.deaths.append(f"feeder {number} (pid {pid}): {cause}")
 
+    def note_lost(self, name: str, cause: str) -> None:
+        """A feeder on another host is gone."""
+        self.lost += 1
+        self.deaths.append(f"{name}: {cause}")
+
     def note_refused(self, reason: str) -> None:
         """A message was refused."""
         self.refused += 1
@@ -90,6 +98,8 @@ class Statistics:
             "samples_per_feeder_second": rates,
             "slowest_samples": [(index, seconds) for seconds, index in sorted(self._slowest, reverse=True)],
             "respawns": self.respawns,
+            "joined": self.joined,
+            "lost": self.lost,
             "deaths": list(self.deaths),
             "refused": self.refused,
             "refusals": list(self.refusals),

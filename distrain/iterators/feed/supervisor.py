@@ -24,7 +24,7 @@ _STOPPED_LOOKS = 10  # after which a feeder that a signal has stopped is replace
 _STACK_S = 0.2  # for a hung feeder to write down where it hangs
 _STRIKES = 2  # feeders that a sample may end before it counts as poisonous
 _STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well be somebody else's doing
-_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "stopped by a signal")
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "stopped by a signal", "connection lost")
 _FAILED_STARTS = 3  # in a row
 _FAILED_STARTS_FROM_OUTSIDE = 50  # the death of a nursery alone ends as many at once as there are feeders
 
@@ -154,7 +154,7 @@ class Supervisor:
         orphans = [piece for piece in self._window.leave(feeder.identity) if piece.job.is_wanted]
         self._window.waiting[:0] = orphans
         if suspect in orphans and suspect.start <= progress.row < suspect.stop:
-            self._suspect(suspect, progress.row, cause, words)
+            self.suspect(suspect, progress.row, cause, words)
         if not feeder.is_ready:
             self._failed_starts += 1
             if self._failed_starts >= (_FAILED_STARTS_FROM_OUTSIDE if cause in _FROM_OUTSIDE else _FAILED_STARTS):
@@ -165,7 +165,7 @@ class Supervisor:
         feeder.close()
         self._crew.hire(feeder.number)
 
-    def _suspect(self, piece: Piece, row: int, cause: str, words: str) -> None:
+    def suspect(self, piece: Piece, row: int, cause: str, words: str) -> None:
         """A feeder has died over a row of this piece, which waits for another one."""
         job, waiting = piece.job, self._window.waiting
         if piece.stop - piece.start > 1 and self._cargo.converter is None:

@@ -119,9 +119,18 @@ class Job:
         """Cuts a piece in up to three, one of them a single row; returns these."""
         bounds = sorted({piece.start, row, row + 1, piece.stop})
         parts = [Piece(self, start, stop) for start, stop in itertools.pairwise(bounds)]
+        self._replace(piece, parts)
+        return parts
+
+    def scatter(self, piece: Piece) -> list[Piece]:
+        """Cuts a piece into its rows; returns these."""
+        parts = [Piece(self, row, row + 1) for row in range(piece.start, piece.stop)]
+        self._replace(piece, parts)
+        return parts
+
+    def _replace(self, piece: Piece, parts: list[Piece]) -> None:
         at = self.pieces.index(piece)
         self.pieces[at : at + 1] = parts
-        return parts
 
 
 class Window:
@@ -157,13 +166,13 @@ class Window:
         """The feeder with the fewest pieces; None if there is no feeder."""
         return min(self._loads, key=self.load, default=None)
 
-    def issue(self, piece: Piece, member: Member) -> int:
-        """Gives a piece to a feeder; returns the ticket."""
+    def issue(self, piece: Piece, member: Member, into_slot: bool = True) -> int:
+        """Gives a piece to a feeder, which may write into the slot or cannot; returns the ticket."""
         ticket = next(self._numbers)
         self._tickets[ticket] = piece, member
         self._loads[member][ticket] = None
         piece.tickets.add(ticket)
-        if piece.job.slot is not None:
+        if piece.job.slot is not None and into_slot:
             piece.job.slot.pending.add(ticket)
         return ticket
 
