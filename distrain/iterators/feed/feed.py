@@ -166,7 +166,7 @@ class Feed:
         self._jobs.remove(job)
         # A user who keeps many minibatches gets copies, so that there always is a slot for the next one.
         result = minibatch_of(job, copy=job.slot is not None and not any(slot.is_free for slot in self._arena.slots))
-        job.memory = None  # the slot is the user's now; its pieces refer to the job, so it would stay for a while
+        job.release()  # the slot is the user's now
         self._cut_jobs()
         return result
 
@@ -344,8 +344,8 @@ class Feed:
         job = piece.job
         if done.form == "columns" and job.layout is None:
             raise WireError("rows are said to be in columns that there are not")
-        values = None
-        if done.form != "columns" and piece.answer is None:
+        values, is_late = None, piece.answer is not None or not job.is_wanted
+        if done.form != "columns" and not is_late:
             values = self._unpacked(piece, done)
             if self._sample_nbytes is None:
                 self._learn(piece, done, values)
@@ -354,7 +354,7 @@ class Feed:
         self._seconds = done.seconds / rows if not self._seconds else 0.9 * self._seconds + 0.1 * done.seconds / rows
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
-        if piece.answer is not None:  # another feeder was faster
+        if is_late:  # another feeder was faster, or the minibatch is not wanted any more
             return
         piece.answer, piece.values = done, values
         self.skipped += [Skipped(*fields) for fields in done.skipped]

@@ -58,7 +58,7 @@ class Job:
         memory: the slot's bytes, lent; whoever holds views of them keeps the slot.
         layout: of its columns; None if there is none.
         pieces: in the order of the rows.
-        is_wanted: whether somebody will take it.
+        is_wanted: whether somebody will still take it.
     """
 
     runs: list[tuple[int, list[int]]]
@@ -78,6 +78,12 @@ class Job:
             if isinstance(piece.answer, Failed):
                 return True
         return bool(self.pieces) and self.pieces[-1].stop == self.rows
+
+    def release(self) -> None:
+        """Nobody needs it any more. Minibatch and pieces refer to each other, so their memory would stay for a while."""
+        self.is_wanted, self.memory = False, None
+        for piece in self.pieces:
+            piece.values = None
 
     def runs_of(self, start: int, stop: int) -> list[tuple[int, list[int]]]:
         """The samples of some rows, by epoch."""
@@ -200,6 +206,6 @@ class Window:
 
     def drop(self, job: Job) -> list[tuple[int, Member]]:
         """Nobody wants a minibatch any more; returns the tickets that are still out, to be cancelled."""
-        job.is_wanted, job.memory = False, None
+        job.release()
         self.waiting = [piece for piece in self.waiting if piece.job is not job]
         return [(ticket, self._tickets[ticket][1]) for piece in job.pieces for ticket in sorted(piece.tickets)]
