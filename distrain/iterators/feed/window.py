@@ -80,7 +80,7 @@ class Job:
         return bool(self.pieces) and self.pieces[-1].stop == self.rows
 
     def release(self) -> None:
-        """Nobody needs it any more. Minibatch and pieces refer to each other, so their memory would stay for a while."""
+        """Nobody needs it any more. Pieces and minibatch refer to each other, so the memory would stay a while."""
         self.is_wanted, self.memory = False, None
         for piece in self.pieces:
             piece.values = None
