@@ -36,6 +36,7 @@ _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank
 _SLOW_S = 0.02  # a sample that takes longer holds up those behind it
 _SPARE_SLOTS = 2  # the minibatch in use, and the one before it
 _PENDING = 1 << 16  # messages to a feeder; there are never as many
+_READABLE = int(zmq.POLLIN)
 
 
 @dataclass(frozen=True)
@@ -306,11 +307,8 @@ class Feed:
                 self._supervisor.lose(self._crew.feeders[fd])
 
     def _read_mail(self) -> None:
-        while True:
-            try:
-                member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
-            except wire.Again:
-                return
+        while self._hub.getsockopt(zmq.EVENTS) & _READABLE:  # several times faster than to be told Again
+            member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
             try:
                 self._receive(member, protocol.unpack_reply(frames))
             except WireError as error:
