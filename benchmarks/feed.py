@@ -52,14 +52,22 @@ class Crops:
 
 
 class NormalisedCrops(Crops):
-    """The same as `(3, 224, 224)` float32 of mean 0 and deviation 1."""
+    """The same as `(224, 224, 3)` float32 of mean 0 and deviation 1."""
 
     def __getitem__(self, i: int) -> Any:
         image, label = super().__getitem__(i)
-        x = image.transpose(2, 0, 1).astype(np.float32, order="C")
+        x = image.astype(np.float32)
         x -= 127.5
         x *= 1 / 73.9
         return x, label
+
+
+class ChannelsFirst(NormalisedCrops):
+    """The same as `(3, 224, 224)`, in memory too: the dataset's own work counts for most of the time."""
+
+    def __getitem__(self, i: int) -> Any:
+        x, label = super().__getitem__(i)
+        return np.ascontiguousarray(x.transpose(2, 0, 1)), label
 
 
 class Rows:
@@ -113,6 +121,7 @@ class Case:
 CASES = {
     "crops": Case(Crops, 64, 100, 2.0),
     "float32": Case(NormalisedCrops, 64, 40, 2.0),
+    "channels": Case(ChannelsFirst, 64, 40, 2.0),
     "rows": Case(Rows, 100, 1000, 3.0),
     "columns": Case(columns, 100, 1000, 3.0),
     "jpeg": Case(Jpegs, 16, 25, 1.0),
@@ -271,7 +280,7 @@ def compare_rates(name: str, rounds: int, readers: list[str]) -> None:
     if "PyTorch, 2 workers" in seconds:
         ratio = seconds["PyTorch, 2 workers"] / seconds["2 feeders"]
         print(f"  2 feeders / PyTorch     {at_least(ratio, CASES[name].limit)}")
-    if name in ("crops", "float32"):
+    if name in ("crops", "float32", "channels"):
         print(f"  1 feeder / main process {at_least(seconds['main process'] / seconds['1 feeder'], 0.75)}")
         print(f"  2 feeders / main process{at_least(seconds['main process'] / seconds['2 feeders'], 1.3)}", flush=True)
 

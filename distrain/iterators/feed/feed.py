@@ -307,7 +307,7 @@ class Feed:
                 self._supervisor.lose(self._crew.feeders[fd])
 
     def _read_mail(self) -> None:
-        while self._hub.getsockopt(zmq.EVENTS) & _READABLE:  # several times faster than to be told Again
+        while int(self._hub.getsockopt(zmq.EVENTS)) & _READABLE:  # several times faster than to be told Again
             member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
             try:
                 self._receive(member, protocol.unpack_reply(frames))
