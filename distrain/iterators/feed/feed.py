@@ -38,6 +38,7 @@ _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank
 _SLOW_S = 0.02  # a sample that takes longer holds up those behind it
 _SPARE_SLOTS = 2  # the minibatch in use, and the one before it
 _PENDING = 1 << 16  # messages to a feeder; there are never as many
+_READABLE = int(zmq.POLLIN)
 
 
 @dataclass(frozen=True)
@@ -367,11 +368,8 @@ class Feed:
     def _read_mail(self) -> None:
         if self._remote is not None:
             self._remote.read(self._receive)
-        while True:
-            try:
-                member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
-            except wire.Again:
-                return
+        while int(self._hub.getsockopt(zmq.EVENTS)) & _READABLE:  # several times faster than to be told Again
+            member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
             try:
                 self._receive(member, protocol.unpack_reply(frames))
             except WireError as error:
@@ -405,8 +403,8 @@ class Feed:
         job = piece.job
         if done.form == "columns" and job.layout is None:
             raise WireError("rows are said to be in columns that there are not")
-        values = None
-        if done.form != "columns" and piece.answer is None and job.is_wanted:
+        values, is_late = None, piece.answer is not None or not job.is_wanted
+        if done.form != "columns" and not is_late:
             values = self._unpacked(piece, done, self._is_remote(member))
             if self._sample_nbytes is None:
                 self._learn(piece, done)
@@ -416,7 +414,7 @@ class Feed:
         self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
-        if piece.answer is not None or not job.is_wanted:  # another feeder was faster, or the cursor was moved
+        if is_late:  # another feeder was faster, or the minibatch is not wanted any more
             return
         piece.answer, piece.values = done, values
         self.skipped += [Skipped(*fields) for fields in done.skipped]

@@ -58,7 +58,7 @@ class Job:
         memory: the slot's bytes, lent; whoever holds views of them keeps the slot.
         layout: of its columns; None if there is none.
         pieces: in the order of the rows.
-        is_wanted: whether somebody will take it.
+        is_wanted: whether somebody will still take it.
     """
 
     runs: list[tuple[int, list[int]]]
