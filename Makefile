@@ -10,7 +10,7 @@ OTHER := $(VENV)-$(OTHER_MPI)
 PYTEST = $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint types floors test check bench examples gpu-check clean
+.PHONY: help demo install lint types floors test check bench failures examples gpu-check clean
 
 help:             ## show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ check: test  ## everything CI does
 bench: $(VENV)/.installed  ## speed, as ratios to bare NumPy and to PyTorch
 	$(PY) -m pip install --quiet --editable '.[bench]'
 	$(PY) -m benchmarks
+
+failures: $(VENV)/.installed  ## what ends a job, who it happens to, and how it ends: runs the table and shows it
+	$(PYTEST) -q -s tests/launch/test_failures.py
 
 examples: $(VENV)/.installed  ## run every example, shortened
 	$(PYTEST) -q tests/test_examples.py

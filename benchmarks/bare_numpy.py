@@ -15,7 +15,15 @@ import numpy as np
 ALPHA, BETA1, BETA2, EPS = 0.001, 0.9, 0.999, 1e-8
 
 
-def train(x: np.ndarray, t: np.ndarray, units: int, batch: int, turn: int, next_turn: Callable[[], None]) -> None:
+def train(
+    x: np.ndarray,
+    t: np.ndarray,
+    units: int,
+    batch: int,
+    turn: int,
+    next_turn: Callable[[], None],
+    exchange: Callable[[np.ndarray], None] | None = None,
+) -> None:
     """Trains n_in-units-units-10 without end.
 
     Args:
@@ -25,6 +33,7 @@ def train(x: np.ndarray, t: np.ndarray, units: int, batch: int, turn: int, next_
         batch: samples of a minibatch.
         turn: iterations after which `next_turn` is called.
         next_turn: see `turns.serve`.
+        exchange: takes the gradient to other ranks and back, in place.
     """
     rng = np.random.default_rng(0)
     sizes = [x.shape[1], units, units, 10]
@@ -84,6 +93,8 @@ def train(x: np.ndarray, t: np.ndarray, units: int, batch: int, turn: int, next_
             gh1 *= mask
             np.dot(gh1.T, xb, gW1)
             gh1.sum(0, None, gb1)
+            if exchange is not None:
+                exchange(g)
             # Adam
             step += 1
             np.subtract(g, m, a)

@@ -13,6 +13,8 @@ The floors; a file imports only from floors below its own:
     3  serializers, reporting       npz files; reporter and summaries
     2  backend, cuda                devices; the one door to CuPy
     1  env, files, rng, minibatch   who am I; whole files; randomness by position; whose samples are these
+       black_box                    what a rank leaves for the launcher
+       reproducible                 whether a minibatch is cut into shards
     0  errors, config               the exception tree; the switches of a thread
 
 `import distrain` starts neither MPI nor CUDA nor a thread.
@@ -66,6 +68,7 @@ from distrain.reporting import Summary as Summary
 from distrain.reporting import get_current_reporter as get_current_reporter
 from distrain.reporting import report as report
 from distrain.reporting import report_scope as report_scope
+from distrain.reproducible import set_reproducible as set_reproducible
 from distrain.rng import set_seed as set_seed
 from distrain.serializers import Deserializer as Deserializer
 from distrain.serializers import Serializer as Serializer
@@ -121,6 +124,7 @@ __all__ = [
     "reporting",
     "rng",
     "serializers",
+    "set_reproducible",
     "set_seed",
     "training",
     "using_config",

@@ -98,7 +98,13 @@ class MismatchError(SerializationError, KeyError):
 
 
 class WorldError(DistrainError, RuntimeError):
-    """The ranks of the job disagree, or the environment contradicts itself."""
+    """The ranks of the job disagree, or the environment contradicts itself.
+
+    Attributes:
+        deserted: a rank had come to the end of its script while others waited for it.
+    """
+
+    deserted = False
 
 
 class NonFiniteError(DistrainError, ArithmeticError):

@@ -8,11 +8,10 @@ So a hand-written loop needs no extra line to train on many ranks.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """This rank's part `[start, start + count)` of the `total` samples of the job's minibatch.
 
     Attributes:
@@ -21,13 +20,15 @@ class Share:
         count: samples of this rank; 0 where there are fewer samples than ranks.
         total: samples of the job.
         ranks: how many ranks share the minibatch; None: all that train together.
+        part: number of the part where the rank works through its share in parts, one after the other.
     """
 
     step: int
     start: int
-    count: int
+    count: int  # type: ignore[assignment]    # it hides tuple.count
     total: int
     ranks: int | None = None
+    part: int | None = None
 
     @property
     def weight(self) -> float:

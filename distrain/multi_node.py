@@ -10,6 +10,7 @@ A script that uses none of these trains on many ranks just as well: there, a min
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,9 +20,10 @@ from distrain import rng
 from distrain.comm import Communicator
 from distrain.dataset.sharding import share
 from distrain.datasets import SubDataset
-from distrain.errors import ArgumentError
+from distrain.errors import ArgumentError, WorldError
 from distrain.iterators import SerialIterator
 from distrain.optimizers import Optimizer
+from distrain.optimizers.exchange_plan import checked_settings
 from distrain.training.extensions import Evaluator
 
 _NAMES = (
@@ -39,18 +41,46 @@ AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 AnyEvaluator = TypeVar("AnyEvaluator", bound=Evaluator)
 
 
-def create_communicator(communicator_name: str = "pure_nccl") -> Communicator:
-    """The communicator of all ranks of the job.
+def create_communicator(
+    communicator_name: str = "pure_nccl",
+    mpi_comm: Any = None,
+    *,
+    allreduce_grad_dtype: Any = None,
+    batched_copy: bool = True,
+) -> Communicator:
+    """The communicator of all ranks of the job, with the methods of ChainerMN's.
+
+    Gradients lie in one flat array, which MPI sums in place with the algorithm it holds best for its size and for the
+    machine. So there is one way to exchange them, and every name stands for it: "naive", "flat", "hierarchical",
+    "two_dimensional", "non_cuda_aware" and "pure_nccl". Arrays on GPUs go through host memory. "single_node" also
+    checks that there is one node. "dummy", with which ChainerMN measured how long a step takes without
+    communication, exchanges gradients like the others.
 
     Args:
-        communicator_name: one of ChainerMN's names. All stand for the world over MPI.
+        communicator_name: one of these names.
+        mpi_comm: an `mpi4py.MPI.Intracomm` of the ranks to use; None is all ranks of the job.
+        allreduce_grad_dtype: the dtype in which optimizers that are set up with this communicator send gradients, such
+            as float16, which halves what is sent; None: the gradients' own.
+        batched_copy: changes nothing; see `Communicator.set_config`.
 
     Raises:
         ArgumentError: another name.
+        WorldError: "single_node" on several nodes.
     """
     if communicator_name not in _NAMES:
         raise ArgumentError(f"there is no communicator {communicator_name!r}; there are {', '.join(_NAMES)}")
-    return comm_module.world()
+    comm = comm_module.world()
+    if mpi_comm is not None and comm.size > 1:
+        comm = comm_module.MpiCommunicator(mpi_comm.Dup())
+    if communicator_name == "single_node" and comm.inter_size > 1:
+        raise WorldError(
+            f"create_communicator('single_node'): the ranks are on {comm.inter_size} nodes. Use 'flat', or start all "
+            "ranks on one node."
+        )
+    if allreduce_grad_dtype is not None:
+        comm = copy.copy(comm)  # the same ranks and channel; the world's own optimizers go on as they were
+        comm.allreduce_grad_dtype = checked_settings("auto", 1, allreduce_grad_dtype).dtype
+    return comm
 
 
 class ScatteredDataset(SubDataset):

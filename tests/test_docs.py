@@ -81,7 +81,7 @@ def test_links_resolve(page: Path) -> None:
 
 def test_architecture_names_files_that_exist() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for path in re.findall(r"`((?:distrain/)?\w+/\w+\.py)`", text):
+    for path in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
         assert (ROOT / path).exists() or (ROOT / "distrain" / path).exists(), path
     floors = text[text.index("## Floors") : text.index("## The life")]
     for package in sorted(p.name for p in (ROOT / "distrain").iterdir() if (p / "__init__.py").exists()):

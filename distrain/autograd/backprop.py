@@ -27,17 +27,17 @@ Gradients = dict["VariableNode", Any]
 
 def backward(root: Variable, retain_grad: bool, double: bool, scale: float, release: bool) -> None:
     """See `Variable.backward`."""
-    if root.creator is None:
+    node = root._node
+    if node.creator is None:
         return
-    start: Any
-    if root.grad is None:
+    start: Any = root.grad
+    if start is None:
         if root.size != 1:
             raise BackpropError(
                 f"backward() starts from a scalar, but this variable has shape {root.shape}; "
                 "set its `grad` first, or call it on a sum or mean"
             )
-        root.grad = root.xp.asarray(1, root.dtype).reshape(root.shape)
-    start = root.grad
+        start = root._grad = root.xp.asarray(1, node.dtype).reshape(node.shape)
     if scale != 1.0:
         with np.errstate(over="ignore"):  # a loss scale that is too large for float16 is noticed in the gradients
             start = start * root.dtype.type(scale)
@@ -46,9 +46,9 @@ def backward(root: Variable, retain_grad: bool, double: bool, scale: float, rele
         if start is not None and scale != 1.0:
             start = start * scale
         with using_config("enable_backprop", True):
-            visit({root.node: start}, double=True, retain_grad=retain_grad)
+            visit({node: start}, double=True, retain_grad=retain_grad)
     else:
-        visit({root.node: start}, double=False, retain_grad=retain_grad, release=release)
+        visit({node: start}, double=False, retain_grad=retain_grad, release=release)
 
 
 def visit(
@@ -82,22 +82,28 @@ def visit(
             heappush(heap, (-creator.depth, len(seen), creator))
     while heap:
         function = heappop(heap)[2]
-        gys = []
-        for ref in function.outputs:
-            node_or_none = ref()
-            gy = grads.pop(node_or_none, None) if node_or_none is not None else None
-            gys.append(gy)
-            if gy is None or node_or_none is None:
-                continue
-            if wanted is not None and node_or_none in wanted:
-                found[node_or_none] = gy
-            if retain_grad and (variable := node_or_none.variable()) is not None:
-                _store(variable, gy, double)
+        outputs = function.outputs
+        gys: tuple[Any, ...]
+        if len(outputs) == 1:  # nearly all functions; a shorter way for them
+            gys = (grads.pop(outputs[0](), None),)  # type: ignore[arg-type]    # None, for a dead one, is never there
+        else:
+            gys = tuple([grads.pop(ref(), None) for ref in outputs])  # type: ignore[arg-type]
+        if retain_grad or wanted is not None:
+            for ref, gy in zip(outputs, gys, strict=True):
+                y = ref()
+                if y is None or gy is None:
+                    continue
+                if wanted is not None and y in wanted:
+                    found[y] = gy
+                if retain_grad and (variable := y.variable()) is not None:
+                    _store(variable, gy, double)
         inputs = function.inputs
-        targets = tuple([i for i, x in enumerate(inputs) if x.requires_grad and (within is None or x in within)])
+        targets = function.targets
+        if within is not None:
+            targets = tuple([i for i in targets if inputs[i] in within])
         if not targets:
             continue
-        gxs = function.gradients(targets, tuple(gys), double, within is None)
+        gxs = function.gradients(targets, gys, double, within is None)
         if debug:
             _check_finite(function, gxs)
         for i, gx in zip(targets, gxs, strict=True):
@@ -110,7 +116,7 @@ def visit(
                 if creator is not None and creator not in seen:
                     seen.add(creator)
                     heappush(heap, (-creator.depth, len(seen), creator))
-            elif (leaf := x.variable()) is None:
+            elif x.variable_ref is None or (leaf := x.variable_ref()) is None:
                 continue
             elif double:
                 leaf.grad_var = gx if leaf.grad_var is None else leaf.grad_var + gx

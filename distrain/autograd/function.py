@@ -118,7 +118,8 @@ class _Adapter(FunctionNode):
             raise BackpropError(
                 f"{self.label} is a Function, whose backward cannot be differentiated again; make it a FunctionNode"
             )
-        gxs = self.function.backward(self._input_data or (None,) * len(self.inputs), gys)
+        missing = (None,) * (len(self.inputs) - len(self._input_data))
+        gxs = self.function.backward((*self._input_data, *missing), gys)
         if len(gxs) != len(self.inputs):
             raise BackpropError(f"{self.label}.backward must return {len(self.inputs)} gradients, not {len(gxs)}")
         return self._checked(targets, [gxs[i] for i in targets])

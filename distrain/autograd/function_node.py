@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from distrain import backend
-from distrain.autograd.variable import Variable, VariableNode, as_variable
+from distrain.autograd.variable import Variable, VariableNode, as_variable, result
 from distrain.backend import Array
 from distrain.config import config, using_config
 from distrain.errors import BackpropError, InvalidType, NonFiniteError
+
+_FIRST = tuple(range(16))
 
 
 class FunctionNode:
@@ -41,15 +43,17 @@ class FunctionNode:
     Attributes:
         inputs: nodes of the inputs.
         outputs: weak references to the nodes of the outputs.
-        depth: depth of the deepest input.
+        targets: numbers of the inputs that require a gradient.
+        depth: depth of the deepest of them.
     """
 
     inputs: tuple[VariableNode, ...] = ()
     outputs: tuple[weakref.ref[VariableNode], ...] = ()
+    targets: tuple[int, ...] = ()
     depth = 0
     _keep_inputs: tuple[int, ...] = ()
     _keep_outputs: tuple[int, ...] = ()
-    _input_data: tuple[Array, ...] = ()  # None where not kept
+    _input_data: tuple[Array, ...] = ()  # None where not kept; not further than the last one kept
     _output_data: tuple[Array, ...] = ()
 
     # Calling it
@@ -68,15 +72,18 @@ class FunctionNode:
         """
         nodes = []
         arrays = []
+        targets = []
         depth = -1  # of the deepest input that requires a gradient
-        for x in inputs:
+        for i, x in enumerate(inputs):
             if isinstance(x, Variable):
                 node = x._node
                 array = x._array
                 if array is None:
                     raise InvalidType(f"{self.label}: {x!r} has no size yet; run the link that initialises it first")
-                if node.requires_grad and node.depth > depth:
-                    depth = node.depth
+                if node.requires_grad:
+                    targets.append(i)
+                    if node.depth > depth:
+                        depth = node.depth
             else:
                 array = x if isinstance(x, np.ndarray) or backend.is_gpu_array(x) else self._as_array(x)
                 node = VariableNode(array, False)
@@ -90,35 +97,30 @@ class FunctionNode:
             raise InvalidType(f"{self.label}.forward must return a tuple of arrays, not {type(outputs).__name__}")
         if config.debug:
             self._check_finite(outputs)
-        if depth < 0 or not config.enable_backprop:
+        if not targets or not config.enable_backprop:
             return tuple([Variable(y, requires_grad=False) for y in outputs])
         self.inputs = tuple(nodes)
+        self.targets = tuple(targets)
         self.depth = depth
-        return self._record(data, outputs)
-
-    def apply1(self, *inputs: Variable | Array) -> Variable:
-        """`apply` for a function with one output."""
-        return self.apply(inputs)[0]
-
-    def _record(self, data: tuple[Array, ...], outputs: tuple[Array, ...]) -> tuple[Variable, ...]:
-        if self._keep_inputs:
-            self._input_data = _only(self._keep_inputs, data)
-        depth = self.depth + 1
+        keep = self._keep_inputs
+        if keep:
+            n = len(keep)
+            self._input_data = data[:n] if keep == _FIRST[:n] else _only(keep, data)
         if len(outputs) == 1:  # nearly all functions; a shorter way for them
-            variable = Variable(outputs[0])
-            node = variable._node
-            node.creator, node.depth = self, depth
-            self.outputs = (weakref.ref(node),)
+            variable = result(outputs[0], self, depth + 1)
+            self.outputs = (weakref.ref(variable._node),)
             if self._keep_outputs:
                 self._output_data = (variable._array,)
             return (variable,)
-        variables = tuple([Variable(y) for y in outputs])
-        for variable in variables:
-            variable._node.creator, variable._node.depth = self, depth
+        variables = tuple([result(y, self, depth + 1) for y in outputs])
         self.outputs = tuple([weakref.ref(variable._node) for variable in variables])
         if self._keep_outputs:
             self._output_data = _only(self._keep_outputs, [variable._array for variable in variables])
         return variables
+
+    def apply1(self, *inputs: Variable | Array) -> Variable:
+        """`apply` for a function with one output."""
+        return self.apply(inputs)[0]
 
     def _as_array(self, x: Any) -> Array:
         if isinstance(x, np.generic):
@@ -202,11 +204,9 @@ class FunctionNode:
         array = self._output_data[index]
         node = self.outputs[index]()
         if node is None:  # nobody held the output: give it a new place in the graph
-            variable = Variable(array)
-            node = variable._node
-            node.creator, node.depth = self, self.depth + 1
+            variable = result(array, self, self.depth + 1)
             refs = list(self.outputs)
-            refs[index] = weakref.ref(node)
+            refs[index] = weakref.ref(variable._node)
             self.outputs = tuple(refs)
             return variable
         held = node.variable()
@@ -253,8 +253,7 @@ class FunctionNode:
             node = ref()
             if node is not None:
                 node.creator = None
-        self.inputs = ()
-        self.outputs = ()
+        self.inputs = self.outputs = self.targets = ()
         self._input_data = self._output_data = ()
 
 
@@ -276,16 +275,18 @@ class Primitive(FunctionNode):
         return self.forward(inputs)[0]
 
     def kept_inputs(self, like: Any) -> tuple[Any, ...]:
-        """The kept inputs: Variables if `like` (a gradient) is one, else arrays."""
+        """The kept inputs in ascending order: Variables if `like` (a gradient) is one, else arrays."""
         if isinstance(like, Variable):
             return self.get_retained_inputs()
-        return tuple([self._input_data[i] for i in self._keep_inputs])
+        data = self._input_data
+        return data if len(data) == len(self._keep_inputs) else tuple([data[i] for i in self._keep_inputs])
 
     def kept_outputs(self, like: Any) -> tuple[Any, ...]:
-        """The kept outputs: Variables if `like` (a gradient) is one, else arrays."""
+        """The kept outputs in ascending order: Variables if `like` (a gradient) is one, else arrays."""
         if isinstance(like, Variable):
             return self.get_retained_outputs()
-        return tuple([self._output_data[i] for i in self._keep_outputs])
+        data = self._output_data
+        return data if len(data) == len(self._keep_outputs) else tuple([data[i] for i in self._keep_outputs])
 
     def grad_buffer(self, index: int) -> Array | None:
         """Where the gradient of that input may be written instead of into a new array, if there is such a place.
@@ -295,9 +296,9 @@ class Primitive(FunctionNode):
         """
         if not self._writing:
             return None
-        node = self.inputs[index]
-        leaf = node.variable() if node.creator is None else None
-        return None if leaf is None else leaf.grad_place()
+        ref = self.inputs[index].variable_ref
+        leaf = None if ref is None else ref()
+        return None if leaf is None or leaf._node.creator is not None else leaf.grad_place()
 
     def gradients(
         self, targets: tuple[int, ...], gys: tuple[Any, ...], double: bool, accumulate: bool
@@ -308,7 +309,4 @@ class Primitive(FunctionNode):
 
 
 def _only(indexes: tuple[int, ...], arrays: Sequence[Array]) -> tuple[Array | None, ...]:
-    kept: list[Array | None] = [None] * len(arrays)
-    for i in indexes:
-        kept[i] = arrays[i]
-    return tuple(kept)
+    return tuple([array if i in indexes else None for i, array in enumerate(arrays)])

@@ -32,6 +32,7 @@ class Parameter(Variable):
     Attributes:
         initializer: as given.
         update_rule: what updates it; set by `Optimizer.setup`.
+        on_grad: called when the backward pass has added to its gradient; set while gradients are sent early.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Parameter(Variable):
         self._ordinal = rng.next_ordinal()
         self._device: backend.Device = backend.CPU
         self._grad_view: Array | None = None  # its part of an optimizer's flat gradient
+        self.on_grad: Callable[[Parameter], None] | None = None
         self._bound = False  # its array is a part of an optimizer's flat parameters
         super().__init__(None, name=name)
         if isinstance(initializer, np.ndarray) or backend.is_gpu_array(initializer):
@@ -122,6 +124,9 @@ class Parameter(Variable):
 
     def receive_grad(self, grad: Array) -> None:
         """Adds a gradient to what is there."""
+        if grad is self._grad_view and self._grad is None and self._grad_var is None:  # it was written there already
+            self._grad = grad
+            return
         if self._grad_var is not None:
             self.grad = self.grad  # out of a recorded backward pass: store the numbers, drop their graph
         if self._grad is None:
@@ -137,6 +142,8 @@ class Parameter(Variable):
             self._grad = np.asarray(total) if isinstance(total, np.generic) else total
         else:
             self._grad += grad
+        if self.on_grad is not None:
+            self.on_grad(self)
 
     def grad_place(self) -> Array | None:
         """The part of the flat gradient that is his and still empty, if there is one."""

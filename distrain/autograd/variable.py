@@ -66,6 +66,8 @@ class Variable:
 
     __array_priority__ = 200  # `ndarray * Variable` is the Variable's business
     __array_ufunc__ = None
+    _grad: Array | None = None
+    _grad_var: Variable | None = None
 
     def __init__(
         self,
@@ -83,8 +85,6 @@ class Variable:
                 )
             array = np.asarray(array)
         self._array: Array = array
-        self._grad: Array | None = None
-        self._grad_var: Variable | None = None
         self._node = node = VariableNode(array, requires_grad and (array is None or array.dtype.kind in "fc"), name)
         node.variable_ref = weakref.ref(self)
         if grad is not None:
@@ -95,7 +95,6 @@ class Variable:
         """A Variable for an existing place in the graph."""
         variable = Variable.__new__(Variable)
         variable._array = array
-        variable._grad = variable._grad_var = None
         variable._node = node
         if node.variable() is None:  # one that holds another array by now still gets the gradient
             node.variable_ref = weakref.ref(variable)
@@ -404,6 +403,26 @@ class Variable:
 
     def __rmatmul__(self, other: Any) -> Variable:
         return table["matmul"](other, self)  # type: ignore[no-any-return]
+
+
+def result(array: Array, creator: FunctionNode, depth: int) -> Variable:
+    """The Variable of an output of a function.
+
+    Args:
+        array: what the function gave.
+        creator: the function.
+        depth: of the Variable's place in the graph.
+    """
+    if type(array) is np.ndarray and array.dtype.kind == "f":
+        variable = Variable.__new__(Variable)  # a shorter way than the constructor's for what nearly all outputs are
+        variable._array = array
+        variable._node = node = VariableNode(array, True)
+        node.variable_ref = weakref.ref(variable)
+    else:
+        variable = Variable(array)
+        node = variable._node
+    node.creator, node.depth = creator, depth
+    return variable
 
 
 def as_variable(x: Variable | Array) -> Variable:

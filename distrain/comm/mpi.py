@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import operator
 import os
 import pickle
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -23,11 +24,14 @@ from numpy.typing import NDArray
 
 from distrain import backend
 from distrain.backend import Array
-from distrain.comm import arguments
+from distrain.comm import arguments, watch
+from distrain.comm.channel import MpiChannel, parts
 from distrain.comm.communicator import Communicator, Reduction
+from distrain.comm.header import Header, flat_bytes
 from distrain.comm.topology import position
+from distrain.comm.waits import Op
 from distrain.cuda import is_gpu_array
-from distrain.errors import WorldError
+from distrain.errors import ArgumentError, WorldError
 
 FORWARD_S = 0.4  # MPICH's mpiexec may throw away what it has not yet forwarded when the job is aborted
 _ABORT_S = 10.0
@@ -48,6 +52,14 @@ class MpiCommunicator(Communicator):
 
         self._mpi: Any = MPI
         self.mpi_comm = mpi_comm
+        me = MPI.COMM_WORLD.Get_rank()
+        self._world_ranks: tuple[int, ...] = tuple(mpi_comm.allgather(me))
+        self._name: str = mpi_comm.bcast(f"communicator {me}.{next(_numbers)}")  # the same on its ranks, and only there
+        self._points: Any = mpi_comm.Dup()  # what goes from one rank to another
+        self.channel = MpiChannel(mpi_comm.Dup(), self._name, self._world_ranks)
+        self._slot, self._points_slot = watch.new_slot(self._describe), watch.new_slot(self._describe_point)
+        self._agreements = 0
+        self._is_part = False
         self.rank = mpi_comm.Get_rank()
         self.size = mpi_comm.Get_size()
         self._plan = np.empty(2, np.int64)
@@ -56,54 +68,136 @@ class MpiCommunicator(Communicator):
         self.intra_rank, self.intra_size = here.intra_rank, here.intra_size
         self.inter_rank, self.inter_size = here.inter_rank, here.inter_size
 
-    def allreduce(self, array: Array) -> None:
-        """Replaces an array by its sum over the ranks, in place. Device arrays go through host memory."""
-        arguments.check_summable(array)
+    # Arrays
+
+    def allreduce(self, array: Array, *, out: Array | None = None) -> Array:
+        """The sum of an array over the ranks. Device arrays go through host memory."""
+        arguments.check_summable(array, out)
         self._agree("allreduce", array.dtype.str, array.shape)
-        if is_gpu_array(array):
-            host = backend.to_cpu(array)
-            self._sum(host)
-            backend.copyto(array, host)
+        if out is not None and out is array and not is_gpu_array(out) and out.flags.c_contiguous:
+            self._sum(out.reshape(-1))
+            return out
+        packed = backend.to_cpu(array) if is_gpu_array(array) else array.copy()  # in C order
+        self._sum(packed.reshape(-1))
+        if out is None:
+            return backend.get_device_from_array(array).send(packed)
+        backend.copyto(out, packed)
+        return out
+
+    def _sum(self, flat: NDArray[Any]) -> None:
+        if flat.dtype == np.bool_:
+            for part in parts(flat.view(np.uint8), self.max_count):
+                self.mpi_comm.Allreduce(self._mpi.IN_PLACE, part, self._mpi.MAX)
         else:
-            self._sum(array)
+            for part in parts(flat, self.max_count):
+                self.channel.allreduce(part)
 
-    def _sum(self, array: NDArray[Any]) -> None:
-        if array.dtype == np.float16:  # no MPI adds float16; rounding once is also more exact than once a rank
-            wide = array.astype(np.float32, order="C")
-            self._sum(wide)
-            with np.errstate(over="ignore"):
-                array[...] = wide
-        elif not array.flags.c_contiguous:
-            packed = np.ascontiguousarray(array)
-            self._sum(packed)
-            array[...] = packed
-        elif array.dtype == np.bool_:
-            self._reduce(array.reshape(-1).view(np.uint8), self._mpi.MAX)
-        else:
-            self._reduce(array.reshape(-1), self._mpi.SUM)
-
-    def _reduce(self, flat: NDArray[Any], op: Any) -> None:
-        for part in _parts(flat, self.max_count):
-            self.mpi_comm.Allreduce(self._mpi.IN_PLACE, part, op)
-
-    def bcast(self, array: Array, root: int = 0) -> None:
-        """Overwrites an array with that of the root, in place. Device arrays go through host memory."""
-        arguments.check_copyable(array)
+    def bcast(self, array: Array | None = None, root: int = 0, *, out: Array | None = None) -> Array:
+        """The root's array, on every rank. Device arrays go through host memory."""
         arguments.check_root(root, self.size)
-        self._agree("bcast", array.dtype.str, array.shape, root)
-        if not is_gpu_array(array) and array.flags.c_contiguous:
-            self._send_bytes(array.reshape(-1).view(np.uint8), root)
-            return
-        packed = np.ascontiguousarray(backend.to_cpu(array))
-        self._send_bytes(packed.reshape(-1).view(np.uint8), root)
-        if self.rank != root:
-            backend.copyto(array, packed)
+        if self.rank == root:
+            arguments.check_sendable("bcast", array)
+        if out is not None:
+            arguments.check_out("bcast", out)
+        self._agree("bcast", root)
+        header = self.mpi_comm.bcast(Header.of(array) if self.rank == root else None, root)
+        self._require_all("bcast", header.misfit(out))
+        if self.rank == root and array is not None:
+            self._send_bytes(flat_bytes(array), root)
+            result = array if out is None or out is array else header.deliver(backend.to_cpu(array), out)
+        elif out is not None and not is_gpu_array(out) and out.flags.c_contiguous:
+            self._send_bytes(flat_bytes(out), root)
+            result = out
+        else:
+            packed = header.room()
+            self._send_bytes(flat_bytes(packed), root)
+            result = header.deliver(packed, out)
+        return result
 
     def _send_bytes(self, flat: NDArray[np.uint8], root: int) -> None:
-        for part in _parts(flat, self.max_count):
+        for part in parts(flat, self.max_count):
             self.mpi_comm.Bcast(part, root)
 
-    def bcast_obj(self, obj: Any, root: int = 0) -> Any:
+    def gather(self, array: Array, root: int = 0) -> tuple[Array, ...] | None:
+        """The arrays of all ranks in their order on the root, None elsewhere."""
+        arguments.check_root(root, self.size)
+        arguments.check_sendable("gather", array)
+        self._agree("gather", root)
+        headers = self.mpi_comm.gather(Header.of(array), root)
+        arrived = self._move({root: array}, dict(enumerate(headers or ())))
+        return tuple(arrived) if self.rank == root else None
+
+    def allgather(self, array: Array) -> tuple[Array, ...]:
+        """The arrays of all ranks in their order, on every rank."""
+        arguments.check_sendable("allgather", array)
+        self._agree("allgather")
+        headers = self.mpi_comm.allgather(Header.of(array))
+        return tuple(self._move(dict.fromkeys(range(self.size), array), dict(enumerate(headers))))
+
+    def alltoall(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        """Gives each rank one array and takes one of each, in the order of the ranks."""
+        problem = arguments.problem_with("alltoall", arrays, self.size)
+        self._agree("alltoall", problem)
+        if problem:  # on every rank the same
+            raise ArgumentError(problem)
+        headers = self.mpi_comm.alltoall([Header.of(array) for array in arrays])
+        return tuple(self._move(dict(enumerate(arrays)), dict(enumerate(headers))))
+
+    def scatter(self, arrays: Sequence[Array] | None = None, root: int = 0) -> Array:
+        """Gives each rank one of the root's arrays."""
+        arguments.check_root(root, self.size)
+        problem = arguments.problem_with("scatter", arrays, self.size) if self.rank == root else None
+        self._agree("scatter", root)
+        self._require_all("scatter", problem)
+        given = arrays if self.rank == root and arrays is not None else []
+        header = self.mpi_comm.scatter([Header.of(array) for array in given] or None, root)
+        return self._move(dict(enumerate(given)), {root: header})[0]
+
+    def send(self, data: Array | Sequence[Array], dest: int, tag: int = 0) -> None:
+        """Sends an array, or several, to another rank, which calls `recv`."""
+        arguments.check_peer(dest, self.rank, self.size)
+        arrays = list(data) if isinstance(data, (tuple, list)) else [data]
+        for array in arrays:
+            arguments.check_sendable("send", array)
+        headers = [Header.of(array) for array in arrays]
+        self._points_slot.op = ("send to", dest)
+        self._points.send((headers, isinstance(data, (tuple, list))), dest, tag + 1)
+        for array in arrays:
+            for part in parts(flat_bytes(array), self.max_count):
+                self._points.Send(part, dest, tag + 1)
+        self._points_slot.op = None
+
+    def recv(self, source: int, tag: int = 0) -> Any:
+        """What another rank sends: an array, or a tuple of arrays."""
+        arguments.check_peer(source, self.rank, self.size)
+        self._points_slot.op = ("recv from", source)
+        headers, are_several = self._points.recv(None, source, tag + 1)
+        arrived = []
+        for header in headers:
+            packed = header.room()
+            for part in parts(flat_bytes(packed), self.max_count):
+                self._points.Recv(part, source, tag + 1)
+            arrived.append(header.deliver(packed, None))
+        self._points_slot.op = None
+        return tuple(arrived) if are_several else arrived[0]
+
+    def _move(self, sends: Mapping[int, Array], headers: Mapping[int, Header]) -> list[Array]:
+        """Sends arrays to some ranks, and receives from others what the headers say, in their order."""
+        requests, arrived = [], {source: header.room() for source, header in headers.items()}
+        for source, packed in arrived.items():
+            if source != self.rank:
+                requests += [self._points.Irecv(part, source) for part in parts(flat_bytes(packed), self.max_count)]
+        for dest, array in sends.items():
+            if dest != self.rank:
+                requests += [self._points.Isend(part, dest) for part in parts(flat_bytes(array), self.max_count)]
+            else:
+                arrived[dest][...] = backend.to_cpu(array)
+        self._mpi.Request.Waitall(requests)
+        return [header.deliver(arrived[source], None) for source, header in headers.items()]
+
+    # Objects
+
+    def bcast_obj(self, obj: Any = None, root: int = 0) -> Any:
         """The root's object, on every rank."""
         arguments.check_root(root, self.size)
         self._agree("bcast_obj", root)
@@ -146,6 +240,31 @@ class MpiCommunicator(Communicator):
         self._agree("allreduce_obj", op)
         return functools.reduce(_REDUCE[op], self.mpi_comm.allgather(obj))
 
+    def scatter_obj(self, objs: Sequence[Any] | None = None, root: int = 0) -> Any:
+        """Gives each rank one of the root's objects."""
+        arguments.check_root(root, self.size)
+        problem = arguments.problem_with_objects(objs, self.size) if self.rank == root else None
+        self._agree("scatter_obj", root)
+        self._require_all("scatter_obj", problem)
+        return self.mpi_comm.scatter(objs, root)
+
+    def send_obj(self, obj: Any, dest: int, tag: int = 0) -> None:
+        """Sends an object to another rank, which calls `recv_obj`."""
+        arguments.check_peer(dest, self.rank, self.size)
+        self._points_slot.op = ("send_obj to", dest)
+        self._points.send(obj, dest, tag + 1)
+        self._points_slot.op = None
+
+    def recv_obj(self, source: int, tag: int = 0) -> Any:
+        """The object that another rank sends."""
+        arguments.check_peer(source, self.rank, self.size)
+        self._points_slot.op = ("recv_obj from", source)
+        obj = self._points.recv(None, source, tag + 1)
+        self._points_slot.op = None
+        return obj
+
+    # The group
+
     def barrier(self) -> None:
         """Returns when all ranks have come here."""
         self._agree("barrier")  # nobody learns the outcome before everybody has come
@@ -153,7 +272,19 @@ class MpiCommunicator(Communicator):
     def split(self, color: int, key: int = 0) -> MpiCommunicator:
         """A communicator of the ranks that give the same colour, ordered by key, then by rank."""
         self._agree("split")
-        return MpiCommunicator(self.mpi_comm.Split(color, key))
+        part = MpiCommunicator(self.mpi_comm.Split(color, key))
+        part._is_part = True
+        return part
+
+    def finalize(self) -> None:
+        """Gives back what a communicator made by `split` holds; does nothing to the world."""
+        self._agree("finalize")
+        if self._is_part:
+            watch.drop_slot(self._slot)
+            watch.drop_slot(self._points_slot)
+            self.channel.close()
+            self._points.Free()
+            self.mpi_comm.Free()
 
     def leave(self) -> None:
         """Says that this rank will call no further collective; returns when all ranks have said so.
@@ -176,12 +307,43 @@ class MpiCommunicator(Communicator):
         number = _fingerprint(intent)
         plan = self._plan
         plan[0], plan[1] = number, -number
-        self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
+        self._agreements += 1
+        self._slot.op = (intent, self._agreements)
+        try:
+            self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
+        finally:
+            self._slot.op = None
         if plan[0] != -plan[1]:  # largest and smallest fingerprint differ: known to all ranks alike
-            raise WorldError(_difference(self.mpi_comm.allgather(_describe(intent)), self.hosts))
+            intents = self.mpi_comm.allgather(_describe(intent))
+            error = WorldError(_difference(intents, self.hosts))
+            error.deserted = _describe((LEAVE,)) in intents
+            raise error
+
+    def _describe(self, op: tuple[tuple[Any, ...], int]) -> Op:
+        intent, count = op
+        is_world = len(self._world_ranks) == self._mpi.COMM_WORLD.Get_size()
+        text = _describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
+        return Op(("collective", self._name, count), self._world_ranks, text, intent == (LEAVE,))
+
+    def _describe_point(self, op: tuple[str, int]) -> Op:
+        action, peer = op
+        low, high = sorted((self.rank, peer))
+        pair = (self._world_ranks[low], self._world_ranks[high])
+        return Op(("points", self._name, low, high), pair, f"{action} rank {peer}")
+
+    def _require_all(self, operation: str, problem: str | None) -> None:
+        """Raises on every rank if one has a problem."""
+        flag = np.array([problem is not None], np.int8)
+        self.mpi_comm.Allreduce(self._mpi.IN_PLACE, flag, self._mpi.MAX)
+        if flag[0]:
+            problems = enumerate(self.mpi_comm.allgather(problem))
+            told = "; ".join(f"rank {rank} ({self.hosts[rank]}): {text}" for rank, text in problems if text)
+            raise WorldError(f"{operation} was refused on all ranks. {told}.")
 
 
 LEAVE = "leave"
+
+_numbers = itertools.count()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -193,10 +355,10 @@ def _describe(intent: tuple[Any, ...]) -> str:
     match intent:
         case ("leave",):
             return "has come to the end of its script"
-        case (name, dtype, shape, *root):
-            return f"{name} of {np.dtype(dtype)!s} {shape}" + "".join(f" from rank {r}" for r in root)
+        case (name, dtype, tuple() as shape):
+            return f"{name} of {np.dtype(dtype)!s} {shape}"
         case (name, *rest):
-            return " ".join([name, *(f"with {r!r}" for r in rest)])
+            return " ".join([name, *(f"with {r!r}" for r in rest if r is not None)])
     raise AssertionError(intent)
 
 
@@ -210,8 +372,3 @@ def _difference(intents: list[str], hosts: list[str]) -> str:
         "Every rank must call the same collectives in the same order; look for code that runs on some ranks only."
     )
     return "\n".join(lines)
-
-
-def _parts(flat: NDArray[Any], count: int) -> Iterator[NDArray[Any]]:
-    for start in range(0, flat.size, count):
-        yield flat[start : start + count]

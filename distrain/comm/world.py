@@ -9,12 +9,13 @@ import threading
 import warnings
 from typing import Any
 
-from distrain import rng
+from distrain import reproducible, rng
 from distrain.comm import failure
 from distrain.comm.communicator import Communicator
 from distrain.comm.local import LocalCommunicator
 from distrain.comm.mpi import MpiCommunicator
 from distrain.comm.topology import core_share
+from distrain.comm.watch import Watch
 from distrain.env import RankInfo, rank_info
 from distrain.errors import WorldError
 
@@ -78,7 +79,10 @@ def _start(info: RankInfo) -> MpiCommunicator:
     if (rank, size) != (info.rank, info.size):
         raise _mismatch(info, library, f"MPI.COMM_WORLD says rank {rank} of {size}")
     comm = MpiCommunicator(mpi.COMM_WORLD.Dup())
-    failure.install(comm)
+    watching = None
+    if mpi.Query_thread() == mpi.THREAD_MULTIPLE:
+        watching = Watch(mpi.COMM_WORLD.Dup(), comm.hosts)
+    failure.install(comm, watching)
     _limit_threads(comm)
     return comm
 
@@ -89,7 +93,7 @@ def _load_mpi(info: RankInfo) -> Any:
 
         if "mpi4py.MPI" not in sys.modules:
             mpi4py.rc.initialize = False
-            mpi4py.rc.finalize = True
+            mpi4py.rc.finalize = False  # see failure.py: only when all ranks have come to the end
         with warnings.catch_warnings():  # the same suspicion is an error here, with what to do about it
             warnings.filterwarnings("ignore", "(?s).*suspicious MPI execution environment", RuntimeWarning)
             from mpi4py import MPI
@@ -145,7 +149,7 @@ def cores() -> int:
 def _limit_threads(comm: MpiCommunicator) -> None:
     every = comm.allgather_obj(_usable_cores())
     _shares.append(core_share(comm.rank, comm.hosts, every))
-    if any(os.environ.get(name) for name in _THREAD_VARIABLES):
+    if reproducible.shards() or any(os.environ.get(name) for name in _THREAD_VARIABLES):
         return
     from threadpoolctl import threadpool_limits
 

@@ -22,6 +22,12 @@ def host_row_starts(rows: int, columns: int) -> Array:
     return _frozen(np.arange(0, rows * columns, columns))
 
 
+@functools.lru_cache(maxsize=16)
+def host_zero(dtype: Any) -> Array:
+    """A zero without axes, with which NumPy computes faster than with Python's 0."""
+    return _frozen(np.zeros((), dtype))
+
+
 def _frozen(array: Array) -> Array:
     array.setflags(write=False)
     return array

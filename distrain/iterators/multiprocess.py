@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class TimeoutWarning(RuntimeWarning):
-    """A minibatch takes longer than `dataset_timeout`. Make it an error with `warnings.simplefilter`."""
+    """A minibatch takes longer than `dataset_timeout`, or a sample much longer than others.
+
+    `warnings.simplefilter("error", TimeoutWarning)` makes it an error.
+    """
 
 
 class _Staged(NamedTuple):
@@ -132,6 +135,7 @@ class MultiprocessIterator(PlannedIterator):
         self.device = None if device is None else get_device(device)
         self.report_time = report_time
         self._is_closed = False
+        self._has_warned = False  # of a sample that takes much longer than others
         self._unplug()
         self._start()
 
@@ -178,12 +182,18 @@ class MultiprocessIterator(PlannedIterator):
             feed.drop_all()
 
     def _read(self, planned: Planned) -> Batch:
-        if not self._lock.acquire(blocking=False):
+        lock = self._lock  # which is another one afterwards if the processes are replaced
+        if not lock.acquire(blocking=False):
             raise FeedError("two threads ask this iterator for a minibatch at the same time; give each one its own")
         try:
             return self._fetch(planned)
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C between any two steps, perhaps with a message in hand: begin anew
+            self._replug()
+            raise
         finally:
-            self._lock.release()
+            lock.release()
 
     def _fetch(self, planned: Planned) -> Batch:
         feed = self._feed or self._start()
@@ -206,10 +216,23 @@ class MultiprocessIterator(PlannedIterator):
         if feed.skipped:
             self._note_skipped(feed.skipped)
             feed.skipped.clear()
+        if feed.statistics.straggler is not None:
+            self._note_straggler(*feed.statistics.straggler)
+            feed.statistics.straggler = None
         if self.report_time:
             report({"time/data": feed.statistics.last_wait_s})
         indices = order.indices(planned.spans, planned.orders)
         return Batch(staged.examples, columns=columns, share=planned.share, indices=indices)
+
+    def _note_straggler(self, index: int, seconds_taken: float) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"sample {index} of {type(self.dataset).__name__} took {seconds_taken:.1f} s, more than 100 times as "
+                "long as others. They were read meanwhile; stats() lists the slowest samples and counts such ones.",
+                TimeoutWarning,
+                stacklevel=5,
+            )
 
     def _take(self, feed: Feed, planned: Planned) -> _Staged:
         """Fetches a minibatch, and starts to send it to the GPU if there is one."""
@@ -242,18 +265,20 @@ class MultiprocessIterator(PlannedIterator):
         self._forget()
 
     def _replug(self) -> None:
-        if self._stage is not None:
-            self._stage.close()
-        if self._stop is not None:
-            self._stop()
+        stage, stop = self._stage, self._stop
         self._unplug()
+        if stage is not None:
+            stage.close()
+        if stop is not None:
+            stop()
 
     def stats(self) -> dict[str, Any]:
         """What the processes have done: waits, queue, throughput, slowest samples, deaths, refused messages.
 
         Keys: minibatches, wait_s, last_wait_s, ready (minibatches that were there), samples, samples_per_feeder_second
         (a list), slowest_samples (a list of (index, seconds)), respawns, deaths, refused, refusals, spilled (pieces
-        that did not fit their place in shared memory), skipped.
+        that did not fit their place in shared memory), stragglers (samples that took a second and a hundred times as
+        long as others), skipped.
         """
         numbers = {} if self._feed is None else self._feed.statistics.as_dict()
         return {**numbers, "skipped": self.skipped}

@@ -13,7 +13,7 @@ from distrain import minibatch, rng
 from distrain.comm import Communicator, local, world
 from distrain.dataset.batch import Batch
 from distrain.dataset.columns import columns_at
-from distrain.dataset.sharding import share
+from distrain.dataset.sharding import rank_share
 from distrain.errors import ArgumentError, DatasetError, MismatchError
 from distrain.iterators import order, seats
 from distrain.iterators.arguments import count
@@ -174,7 +174,7 @@ class PlannedIterator(Iterator):
             orders = self._orders_until(step.epoch, epoch, position, orders)
         spans, mine = step.spans, None
         if not self._scattered:
-            start, stop = (0, step.total) if size == 1 else share(step.total, rank, size)
+            start, stop = (0, step.total) if size == 1 else rank_share(step.total, rank, size)
             before = order.ordinal(epoch, position, batch_size, length)
             ranks = None if self._comm is None else size
             mine = minibatch.Share(before, start, stop - start, step.total, ranks)

@@ -12,6 +12,8 @@ from distrain.links.link import Link as Link
 from distrain.links.lstm import LSTM as LSTM
 from distrain.links.lstm import StatelessLSTM as StatelessLSTM
 from distrain.links.sequential import Sequential as Sequential
+from distrain.links.summary import ModelSummary as ModelSummary
+from distrain.links.summary import summarize as summarize
 
 __all__ = [
     "LSTM",
@@ -24,6 +26,8 @@ __all__ = [
     "LayerNormalization",
     "Linear",
     "Link",
+    "ModelSummary",
     "Sequential",
     "StatelessLSTM",
+    "summarize",
 ]

@@ -28,8 +28,8 @@ class BatchNormalization(Link):
         initial_gamma, initial_beta: their initializers; ones and zeros if None.
         axis: axes over which statistics are taken; all but the second if None.
 
-    Each rank normalizes by its own part of the batch. The running statistics are averaged over the ranks before
-    evaluation and snapshots.
+    Each rank normalizes by its own part of the batch; in reproducible mode, or with `accumulate`, by one shard or part
+    of it. The running statistics are averaged over the ranks before evaluation and snapshots.
 
     References:
         S. Ioffe, C. Szegedy: Batch Normalization, 2015, algorithm 1.

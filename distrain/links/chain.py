@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from distrain.errors import ArgumentError
 from distrain.links.link import Link, Structure
+from distrain.links.missing import Missing
 
 
 class Chain(Link):
@@ -26,13 +27,15 @@ class Chain(Link):
         links: children by name, another way to register them.
     """
 
+    _children: dict[str, None] = Missing()  # type: ignore[assignment]
+
     def __init__(self, **links: Link) -> None:
         super().__init__()
-        self._children: dict[str, None] = {}
+        self._children = {}
         for name, link in links.items():
             self.add_link(name, link)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def _assign(self, name: str, value: Any) -> None:
         registered = name in self.__dict__.get("_children", ())
         if isinstance(value, Link):
             if self._in_scope or registered:
@@ -40,12 +43,13 @@ class Chain(Link):
         elif registered:
             del self._children[name]
             Structure.version += 1
-        super().__setattr__(name, value)
+        super()._assign(name, value)
 
     def _register_link(self, name: str, link: Link) -> None:
         self._require_init()
         link.name = name
         self._children[name] = None
+        self._registered.add(name)
         Structure.version += 1
 
     def __delattr__(self, name: str) -> None:
@@ -108,16 +112,18 @@ class ChainList(Link):
     layers[0]
     """
 
+    _links: list[Link] = Missing()  # type: ignore[assignment]
+
     def __init__(self, *links: Link) -> None:
         super().__init__()
-        self._links: list[Link] = []
+        self._links = []
         for link in links:
             self.add_link(link)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def _assign(self, name: str, value: Any) -> None:
         if self._in_scope and isinstance(value, Link):
             raise ArgumentError(f"a ChainList has no named children: use add_link(link) instead of assigning {name!r}")
-        super().__setattr__(name, value)
+        super()._assign(name, value)
 
     def add_link(self, link: Link) -> None:
         """Appends a child.

@@ -16,6 +16,7 @@ from distrain.autograd import Parameter
 from distrain.backend import Array
 from distrain.errors import ArgumentError, InvalidType
 from distrain.initializers import NaN
+from distrain.links.missing import Missing
 
 
 class Structure:
@@ -45,12 +46,17 @@ class Link:
 
     name: str | None = None
     _in_scope = False
+    _registered: set[str] = frozenset()  # type: ignore[assignment]    # names of parameters and links, also past ones
+    _params: dict[str, None] = Missing()  # type: ignore[assignment]    # names, in the order of registration
+    _persistent: dict[str, None] = Missing()  # type: ignore[assignment]
+    _device: backend.Device = Missing()  # type: ignore[assignment]
     _sequential_class: ClassVar[Any]  # set by sequential.py, which stands on this file
 
     def __init__(self) -> None:
-        self._params: dict[str, None] = {}  # names, in the order of registration
-        self._persistent: dict[str, None] = {}
-        self._device: backend.Device = backend.CPU
+        self._registered = set()
+        self._params = {}
+        self._persistent = {}
+        self._device = backend.CPU
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -88,10 +94,15 @@ class Link:
             object.__setattr__(self, "_in_scope", before)
 
     def _require_init(self) -> None:
-        if "_params" not in self.__dict__:
-            raise ArgumentError(f"call super().__init__() first in {type(self).__name__}.__init__")
+        _ = self._params
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if self._in_scope or name in self._registered:  # anything else is an ordinary attribute
+            self._assign(name, value)
+        object.__setattr__(self, name, value)
+
+    def _assign(self, name: str, value: Any) -> None:
+        """Takes note of a value that is assigned in `init_scope`, or under a name that is or was registered."""
         registered = name in self.__dict__.get("_params", ())
         if isinstance(value, Parameter):
             if self._in_scope or registered:
@@ -99,18 +110,13 @@ class Link:
         elif registered:
             del self._params[name]
             Structure.version += 1
-        object.__setattr__(self, name, value)
-
-    def __getattr__(self, name: str) -> Any:  # reached only for what is not there
-        if name in ("_params", "_persistent", "_device", "_children", "_links", "_layers"):
-            self._require_init()
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _register_param(self, name: str, param: Parameter) -> None:
         self._require_init()
         if param.name is None:
             param.name = name
         self._params[name] = None
+        self._registered.add(name)
         param.to_device(self._device)
         Structure.version += 1
 
@@ -346,6 +352,7 @@ class Link:
             return memo[id(self)]  # type: ignore[no-any-return]
         memo[id(self)] = other = copying.copy(self)
         other.name = None
+        object.__setattr__(other, "_registered", set(self._registered))
         object.__setattr__(other, "_params", dict(self._params))
         object.__setattr__(other, "_persistent", dict(self._persistent))
         if mode != "share":

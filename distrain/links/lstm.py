@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
+from distrain import minibatch
 from distrain.autograd import Variable, as_variable
 from distrain.backend import Array
 from distrain.errors import ArgumentError
@@ -15,6 +17,7 @@ from distrain.initializers import LeCunNormal, generate_array, get_initializer
 from distrain.links.chain import Chain
 from distrain.links.linear import Linear
 
+_NO_STATE = (None, None)
 _FORGET = 2  # the gates lie interleaved in the order a, i, f, o
 
 
@@ -101,7 +104,10 @@ class StatelessLSTM(Chain):
 
 
 class LSTM(StatelessLSTM):
-    """An LSTM that keeps its state from call to call; `reset_state()` forgets it. See `StatelessLSTM`."""
+    """An LSTM that keeps its state from call to call; `reset_state()` forgets it. See `StatelessLSTM`.
+
+    Where a minibatch is worked through in parts, each part has a state of its own.
+    """
 
     def __init__(
         self,
@@ -113,21 +119,42 @@ class LSTM(StatelessLSTM):
         forget_bias_init: Any = None,
     ) -> None:
         super().__init__(in_size, out_size, lateral_init, upward_init, bias_init, forget_bias_init)
-        self.reset_state()
+        self._states: dict[int | None, tuple[Variable | None, Variable | None]] = {}  # by part of the minibatch
 
     def reset_state(self) -> None:
-        """Forgets cell and output; call it at the start of a sequence."""
-        self.c: Variable | None = None
-        self.h: Variable | None = None
+        """Forgets cell and output; call it at the start of a sequence. In a part of a minibatch, only those of it."""
+        part = _part()
+        if part is None:
+            self._states = {}
+        else:
+            self._states.pop(part, None)
+
+    @property
+    def c(self) -> Variable | None:
+        """The cell, shape (N, out_size); None at the start of a sequence."""
+        return self._states.get(_part(), _NO_STATE)[0]
+
+    @c.setter
+    def c(self, c: Variable | None) -> None:
+        self._states[_part()] = c, self.h
+
+    @property
+    def h(self) -> Variable | None:
+        """The last output, shape (N, out_size); None at the start of a sequence."""
+        return self._states.get(_part(), _NO_STATE)[1]
+
+    @h.setter
+    def h(self, h: Variable | None) -> None:
+        self._states[_part()] = self.c, h
 
     def set_state(self, c: Variable | Array, h: Variable | Array) -> None:
         """Sets cell and output, each of shape (N, out_size)."""
-        self.c, self.h = as_variable(c), as_variable(h)
+        self._states[_part()] = as_variable(c), as_variable(h)
 
     def to_device(self, device: Any) -> Any:
         """Moves parameters and state to a device."""
         super().to_device(device)
-        for state in (self.c, self.h):
+        for state in itertools.chain(*self._states.values()):
             if state is not None:
                 state.to_device(device)
         return self
@@ -142,14 +169,20 @@ class LSTM(StatelessLSTM):
         Returns:
             shape (N, out_size).
         """
-        n, c, h = len(x), self.c, self.h
+        part = _part()
+        n, (c, h) = len(x), self._states.get(part, _NO_STATE)
         if h is not None and n > len(h):
             raise ArgumentError(
                 f"the batch grew from {len(h)} to {n} sequences within one run; call reset_state() before a new one"
             )
         if c is None or h is None or len(h) == n:
-            self.c, self.h = super().forward(c, h, x)
-            return self.h
+            self._states[part] = new_c, new_h = super().forward(c, h, x)
+            return new_h
         new_c, new_h = super().forward(c[:n], h[:n], x)
-        self.c, self.h = concat([new_c, c[n:]], axis=0), concat([new_h, h[n:]], axis=0)
+        self._states[part] = concat([new_c, c[n:]], axis=0), concat([new_h, h[n:]], axis=0)
         return new_h
+
+
+def _part() -> int | None:
+    share = minibatch.current()
+    return None if share is None else share.part

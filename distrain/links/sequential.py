@@ -8,6 +8,7 @@ from typing import Any, Self
 from distrain.errors import ArgumentError
 from distrain.links.chain import ChainList
 from distrain.links.link import Link
+from distrain.links.missing import Missing
 
 Layer = Callable[..., Any]
 
@@ -21,9 +22,11 @@ class Sequential(ChainList):
     A layer that gives a tuple feeds the next one with several arguments.
     """
 
+    _layers: list[Layer] = Missing()  # type: ignore[assignment]
+
     def __init__(self, *layers: Layer) -> None:
         super().__init__()
-        self._layers: list[Layer] = []
+        self._layers = []
         for layer in layers:
             self.append(layer)
 

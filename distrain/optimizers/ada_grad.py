@@ -18,7 +18,7 @@ class AdaGradRule(ElementwiseRule):
     def step(self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any) -> None:
         """See `ElementwiseRule.step`."""
         (h,), (a,) = state, scratch
-        p = self.hyperparam
+        p = self.hyperparam.source
         xp.multiply(g, g, out=a)
         h += a
         xp.sqrt(h, out=a)

@@ -20,14 +20,14 @@ class AdamRule(ElementwiseRule):
         """See `ElementwiseRule.step`."""
         m, v, *rest = state
         (a,) = scratch
-        p = self.hyperparam
+        p = self.hyperparam.source
         beta1, beta2 = p.beta1, p.beta2
         # m <- beta1 m + (1 - beta1) g
-        xp.subtract(g, m, out=a)
+        xp.subtract(g, m, a)
         a *= 1 - beta1
         m += a
         # v <- beta2 v + (1 - beta2) g²
-        xp.multiply(g, g, out=a)
+        xp.multiply(g, g, a)
         a -= v
         a *= 1 - beta2
         v += a
@@ -37,9 +37,9 @@ class AdamRule(ElementwiseRule):
             v = vhat
         # w <- w - eta (alpha_t m / (√v + eps) + rate w)
         alpha_t = p.alpha * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-        xp.sqrt(v, out=a)
+        xp.sqrt(v, a)
         a += representable_eps(p.eps, a.dtype)
-        xp.divide(m, a, out=a)
+        xp.divide(m, a, a)
         a *= p.eta * alpha_t
         if p.weight_decay_rate:
             w *= 1 - p.eta * p.weight_decay_rate

@@ -124,7 +124,7 @@ def _words(size: Any) -> str:
 def _broadcast_param(path: str, param: Parameter, comm: Communicator) -> None:
     before = param.array.copy() if param.grad is not None else None
     array = param.array.copy()
-    comm.bcast(array)
+    comm.bcast(array, out=array)
     param.array = array
     if before is not None and not bool(param.xp.array_equal(before, array, equal_nan=True)):
         warnings.warn(

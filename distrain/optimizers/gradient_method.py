@@ -6,15 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from distrain import minibatch
-from distrain.autograd import Parameter
+from distrain import minibatch, reproducible
+from distrain.autograd import Parameter, Variable
 from distrain.config import config
 from distrain.errors import ArgumentError
+from distrain.optimizers import parts
 from distrain.optimizers.agreement import agree
-from distrain.optimizers.exchange import exchange
+from distrain.optimizers.consistency import check_parameters, require_same
+from distrain.optimizers.exchange import Exchange
+from distrain.optimizers.exchange_plan import (
+    ExchangePlan,
+    ExchangeSettings,
+    How,
+    Layout,
+    agree_on_layout,
+    checked_settings,
+    read_choice,
+    settings_of,
+    write_choice,
+)
 from distrain.optimizers.flat import FlatGroup, Run, group_params
 from distrain.optimizers.loss_scale import LossScale
 from distrain.optimizers.optimizer import Optimizer
+from distrain.optimizers.shards import ShardedStep
 from distrain.optimizers.update_rule import ElementwiseRule
 
 
@@ -27,6 +41,12 @@ class GradientMethod(Optimizer):
         self._loose: list[Parameter] = []
         self._flat_params: list[Parameter] = []  # those that were moved, by identity of the list
         self._agreed_params: list[Parameter] = []
+        self._sharded: ShardedStep | None = None  # in reproducible mode
+        self._exchange: Exchange | None = None  # None while this process is alone
+        self._exchange_settings: ExchangeSettings | None = None
+        self._plan: ExchangePlan | None = None
+        self._layout: Layout = []
+        self._ticket = 0
         self._n_flat = 0  # how many of them had a size then
         self._all_sized = False  # every parameter has a size, on every rank
         self._loss_scale: LossScale | None = None
@@ -44,19 +64,29 @@ class GradientMethod(Optimizer):
                 None: the gradients are there already, computed by `loss.backward()`. The graph of the loss is taken
                 apart, so that a recurrent state which the model keeps does not reach back beyond this step.
         """
+        shards = reproducible.shards()
+        if shards:
+            self._work_in_shards(lossfun, args, kwargs, shards)
+            self._apply()
+            return
         weight = self._weight()
-        if lossfun is not None:
+        if lossfun is not None and self.accumulate > 1 and weight:
+            self._work_in_parts(lossfun, args, kwargs, weight)
+        elif lossfun is not None:
             loss = lossfun(*args, **kwargs)
             self._clear()
-            if weight:
-                scale = self._loss_scale.value if self._loss_scale is not None else None
-                loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
+            self._backward(loss, weight)
             del loss
         for param in self.params():
-            param.settle_grad()
+            if param._grad_var is not None:
+                param.settle_grad()
         self._flatten()
         if self.comm.size > 1:
-            exchange(self.comm, 1.0 if lossfun is not None and weight else weight, self._groups, self._loose)
+            self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]
+        self._apply()
+
+    def _apply(self) -> None:
+        """Updates the parameters with the gradients of the job's minibatch."""
         if self._unscale():
             self.t += 1
             self._run_hooks("pre")
@@ -66,6 +96,70 @@ class GradientMethod(Optimizer):
             for param in self._loose:
                 param.update_rule.update(param)
             self._run_hooks("post")
+            if self.comm.size > 1 and self.check_interval and self.t % self.check_interval == 0:
+                check_parameters(self.comm, self)
+
+    def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> None:
+        """Forward and backward pass of one part of the minibatch after the other; their gradients add up."""
+        share = minibatch.current()
+        count = parts.count_samples((args, kwargs))
+        bounds = parts.bounds_of(count, self.accumulate)
+        reports = parts.PartReports()
+        for number, (start, stop) in enumerate(bounds):
+            some_args, some_kwargs = parts.part_of((args, kwargs), start, stop, count)
+            with parts.announced(share, start, stop, number), reports.collect(stop - start):
+                loss = lossfun(*some_args, **some_kwargs)
+            if number == 0:
+                self._clear()
+            self._backward(loss, weight * (stop - start) / count, is_last=stop == count)
+            del loss
+        reports.report()
+
+    def _work_in_shards(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shards: int) -> None:
+        """In reproducible mode: the shards of the minibatch one after the other, and their sum over all ranks."""
+        if lossfun is None:
+            raise ArgumentError(
+                "reproducible mode works through a minibatch in shards, which it can only if it is given the loss "
+                "function: call optimizer.update(model, x, t) instead of loss.backward() and optimizer.update()"
+            )
+        if self._sharded is None or (self._sharded.comm, self._sharded.count) != (self.comm, shards):
+            self._sharded = ShardedStep(self.comm, shards)
+        count = parts.count_samples((args, kwargs))
+
+        def backward(start: int, stop: int, weight: float) -> None:
+            some_args, some_kwargs = parts.part_of((args, kwargs), start, stop, count)
+            loss = lossfun(*some_args, **some_kwargs)
+            self._clear()
+            if weight:
+                self._backward(loss, weight, is_last=False)
+                for param in self.params():
+                    param.settle_grad()
+
+        self._sharded.run(self.require_target(), backward, self._places, is_first=not self._all_sized)
+        if not self._is_in_place():
+            raise ArgumentError(
+                "the parameters of the model changed within a minibatch, which reproducible mode forbids"
+            )
+
+    def _places(self) -> tuple[list[FlatGroup], list[Parameter]]:
+        self._flatten()
+        return self._groups, self._loose
+
+    def _backward(self, loss: Variable, weight: float, is_last: bool = True) -> None:
+        """A backward pass; gradients are sent to the other ranks as the last one completes them."""
+        exchange = self._exchange
+        if exchange is not None and is_last:
+            # Nothing is sent early where this step may lay the gradients out anew: it would be summed twice.
+            exchange.start(loss if weight and self._all_sized and self._is_in_place() else None)
+        if not weight:
+            return
+        scale = self._loss_scale.value if self._loss_scale is not None else None
+        try:
+            loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
+        except BaseException:
+            if exchange is not None:
+                exchange.cancel()
+            raise
 
     def _weight(self) -> float:
         if self.comm.size == 1:
@@ -94,7 +188,7 @@ class GradientMethod(Optimizer):
     def _flatten(self) -> None:
         """Moves the parameters into flat groups, if they do not lie there already."""
         params = self.params()
-        in_place = self._flat_params is params and all([group.is_current() for group in self._groups])
+        in_place = self._is_in_place()
         if in_place and self._all_sized:
             return
         if self.comm.size > 1 and (self._agreed_params is not params or not self._all_sized):
@@ -111,6 +205,42 @@ class GradientMethod(Optimizer):
             group.dissolve()
         self._groups, self._loose = group_params(sized)
         self._flat_params, self._n_flat = params, len(sized)
+        if self.comm.size > 1:
+            self._exchange = self._new_exchange()
+
+    def _is_in_place(self) -> bool:
+        return self._flat_params is self.params() and all([group.is_current() for group in self._groups])
+
+    def _new_exchange(self) -> Exchange:
+        """The exchange for the present layout; a collective call if that has changed."""
+        layout: Layout = [(str(group.buffer.dtype), group.bounds) for group in self._groups]
+        layout += [(str(param.dtype), [(0, param.size)]) for param in self._loose]
+        if self._plan is None or layout != self._layout:
+            require_same(self.comm, self)
+            self._ticket = agree_on_layout(self.comm, layout)
+            self._layout = layout
+            settings = self._exchange_settings or settings_of(self.comm)
+            nbytes = sum(group.grad.nbytes for group in self._groups)
+            self._plan = ExchangePlan(settings, nbytes, self.comm.size, self.comm.channel.may_thread)
+        return Exchange(self.comm, self._groups, self._loose, self._plan, self._ticket)
+
+    def use_exchange(self, how: How = "auto", bucket_bytes: int = 2**22, dtype: Any = None) -> None:
+        """Says how the ranks exchange gradients.
+
+        Args:
+            how: "direct": in one call when the backward pass is over; "buckets": in parts, while the backward pass
+                still works on the others; "measure": whichever is faster in the first steps; "auto": "measure" on two
+                ranks. On more, where the way they are sent can change the last bits of a sum, it goes by their size.
+            bucket_bytes: size of the parts.
+            dtype: float16 halves what is sent: each gradient is rounded once before it is sent and once after the
+                sum, which is taken in float32. None: the gradients' own.
+
+        Raises:
+            ArgumentError: another `how`, a size or a dtype that cannot be.
+        """
+        self._exchange_settings = checked_settings(how, bucket_bytes, dtype)
+        self._plan = None
+        self._flat_params = []  # a new exchange at the next step
 
     def gradient_runs(self) -> list[Run | Parameter]:
         """Everything that this step updates, in pieces with `array` and `grad`: for hooks over all parameters."""
@@ -201,6 +331,14 @@ class GradientMethod(Optimizer):
         super().serialize(serializer)
         if self._loss_scale is not None and self._loss_scale.is_dynamic:
             self._loss_scale.serialize(serializer["loss_scale"].lenient())
+        if self.comm.size > 1:
+            self._serialize_exchange(serializer["exchange"])
+
+    def _serialize_exchange(self, serializer: Any) -> None:
+        if serializer.is_writer:
+            write_choice(serializer, self._plan, self.comm.size)
+        elif self._exchange_settings is None:
+            self._exchange_settings = read_choice(serializer.lenient(), self.comm)
 
 
 def _use_fp32(param: Parameter, flag: bool) -> None:

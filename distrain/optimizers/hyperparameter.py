@@ -39,6 +39,12 @@ class Hyperparameter:
         """Whether any value is set here."""
         return len(self.__dict__) > 1
 
+    @property
+    def source(self) -> Hyperparameter:
+        """Where all values can be read from: the parent while nothing is set here, which saves each its way there."""
+        parent: Hyperparameter | None = self._parent
+        return self if parent is None or len(self.__dict__) > 1 else parent
+
     def get_dict(self) -> dict[str, Any]:
         """All values by name, the parent's included."""
         values = self._parent.get_dict() if self._parent is not None else {}

@@ -27,6 +27,8 @@ class Optimizer:
         hyperparam: values for all parameters that have none of their own.
         t: number of updates so far.
         epoch: number of epochs so far; counted by `new_epoch`.
+        accumulate: parts in which each rank works through its share of a minibatch.
+        check_interval: updates after which the ranks compare digests of their parameters; 0: never.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,8 @@ class Optimizer:
         self.target: Any = None
         self.t = 0
         self.epoch = 0
+        self.accumulate = 1
+        self.check_interval = 1000
         self.use_auto_new_epoch = False
         self.hooks: dict[str, tuple[Hook, str]] = {}
         self._comm: Communicator | None = None
@@ -48,19 +52,26 @@ class Optimizer:
             self._comm = comm_module.world()
         return self._comm
 
-    def setup(self, link: Link, comm: Communicator | None = None) -> Self:
+    def setup(self, link: Link, comm: Communicator | None = None, *, accumulate: int = 1) -> Self:
         """Takes charge of a link; every rank gets rank 0's parameters and persistent values.
 
         Args:
             link: what to train.
             comm: the ranks that train together; None is the job's world.
+            accumulate: in how many parts each rank works through its share of a minibatch in `update(lossfun, …)`,
+                one after the other, so that the activations of one part need memory at a time. Gradients and reports
+                are those of the whole minibatch; the ranks exchange them once. Batch normalization takes its
+                statistics over a part.
 
         Raises:
-            ArgumentError: it is not a link.
+            ArgumentError: it is not a link, or `accumulate` is not positive.
             WorldError: the ranks have different models.
         """
         if not isinstance(link, Link):
             raise ArgumentError(f"setup takes a Link, not {type(link).__name__}")
+        if accumulate < 1:
+            raise ArgumentError(f"accumulate is the number of parts of a minibatch, at least 1, not {accumulate}")
+        self.accumulate = accumulate
         if comm is not None:
             self._comm = comm
         self.target, self.t, self.epoch = link, 0, 0

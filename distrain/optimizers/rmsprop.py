@@ -18,7 +18,7 @@ class RMSpropRule(ElementwiseRule):
     def step(self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any) -> None:
         """See `ElementwiseRule.step`."""
         (ms,), (a,) = state, scratch
-        p = self.hyperparam
+        p = self.hyperparam.source
         eps = representable_eps(p.eps, w.dtype)
         ms *= p.alpha
         xp.multiply(g, g, out=a)

@@ -16,7 +16,7 @@ class SGDRule(ElementwiseRule):
     def step(self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any) -> None:
         """See `ElementwiseRule.step`."""
         (a,) = scratch
-        xp.multiply(g, self.hyperparam.lr, out=a)
+        xp.multiply(g, self.hyperparam.source.lr, out=a)
         w -= a
 
 
@@ -46,7 +46,7 @@ class MomentumSGDRule(ElementwiseRule):
     def step(self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any) -> None:
         """See `ElementwiseRule.step`."""
         (v,), (a,) = state, scratch
-        h = self.hyperparam
+        h = self.hyperparam.source
         v *= h.momentum
         xp.multiply(g, h.lr, out=a)
         v -= a

@@ -189,7 +189,7 @@ def representable_eps(eps: float, dtype: Any) -> float:
     Raises:
         ArgumentError: it is.
     """
-    if dtype == np.float16 and eps != 0 and np.float16(eps) == 0:
+    if dtype.char == "e" and eps != 0 and np.float16(eps) == 0:
         raise ArgumentError(f"eps={eps} is 0 in float16; make it larger, or call optimizer.use_fp32_update()")
     return eps
 

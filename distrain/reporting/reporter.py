@@ -51,6 +51,11 @@ class Reporter:
         """Makes the previous reporter of this thread the current one again."""
         _stack.reporters.pop()
 
+    @staticmethod
+    def current() -> Reporter | None:
+        """The innermost reporter of this thread, if there is one."""
+        return _stack.reporters[-1] if _stack.reporters else None
+
     @contextmanager
     def scope(self, observation: dict[str, Any]) -> Iterator[None]:
         """Writes to another dictionary for the length of a `with` block."""

@@ -16,10 +16,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from distrain import backend
+from distrain.errors import ArgumentError
 
 Sums: TypeAlias = tuple[float, float, float]
 """Sum of weight * value, sum of weight * value**2, sum of weights."""
 
+_FAST = frozenset((float, int, np.float32, np.float64))  # asking for the type is faster than isinstance
 _HOST_NUMBERS = (float, int, np.floating, np.integer, np.bool_)
 
 
@@ -96,6 +98,14 @@ class Summary:
         self._n = serializer("_n", n)
 
 
+def _scalar_weight(key: str, weight: Any) -> float:
+    array = getattr(weight, "array", weight)
+    try:
+        return float(array)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"the weight of {key!r} must be a number, not {array!r}") from error
+
+
 class DictSummary:
     """A `Summary` for every key of the dictionaries that are added.
 
@@ -123,21 +133,25 @@ class DictSummary:
             own = weight
             if type(value) is tuple:
                 value, own = value
-                own = float(own)
-            if not isinstance(value, _HOST_NUMBERS):
-                value = getattr(value, "array", value)
-                if backend.is_gpu_array(value) and value.ndim == 0:
+                own = _scalar_weight(key, own)
+            value = getattr(value, "array", value)
+            if type(value) not in _FAST and not isinstance(value, _HOST_NUMBERS):
+                if type(value) is not np.ndarray and backend.is_gpu_array(value) and value.ndim == 0:
                     self._of(key).add(value, own)
                     continue
-                if not isinstance(value, _HOST_NUMBERS) and (
-                    not isinstance(value, np.ndarray) or value.ndim or value.dtype.kind not in "fiub"
-                ):
+                if not isinstance(value, np.ndarray) or value.ndim or value.dtype.kind not in "fiub":
                     continue
             number = float(value)
-            summary = summaries.get(key) or self._of(key)
-            summary.add(number, own)
-            if number - number != 0.0 and own and key not in self.first_nonfinite:  # NaN or infinite
-                self.first_nonfinite[key] = self._adds
+            if own:
+                summary = summaries.get(key) or self._of(key)
+                weighted = own * number
+                summary._x += weighted
+                summary._x2 += weighted * number
+                summary._n += own
+                if number - number != 0.0 and key not in self.first_nonfinite:  # NaN or infinite
+                    self.first_nonfinite[key] = self._adds
+            elif key not in summaries:
+                self._of(key)
 
     def _of(self, key: str) -> Summary:
         return self._summaries.setdefault(key, Summary())
@@ -161,10 +175,22 @@ class DictSummary:
         Args:
             comm: communicator of the ranks.
         """
+        return self._merged(comm).compute_mean()
+
+    def gathered(self, comm: Any) -> DictSummary:
+        """The sums of all ranks on rank 0, an empty summary elsewhere: for a snapshot. A collective call.
+
+        Args:
+            comm: communicator of the ranks.
+        """
+        merged = self._merged(comm)
+        return merged if comm.rank == 0 else DictSummary()
+
+    def _merged(self, comm: Any) -> DictSummary:
         merged = DictSummary()
         for sums in comm.allgather_obj(self.sums()):
             merged.merge(sums)
-        return merged.compute_mean()
+        return merged
 
     def make_statistics(self) -> dict[str, float]:
         """Mean of every key, and its standard deviation under the key with `.std` appended."""

@@ -8,8 +8,10 @@ from distrain.training.extension import PRIORITY_READER as PRIORITY_READER
 from distrain.training.extension import PRIORITY_WRITER as PRIORITY_WRITER
 from distrain.training.extension import Extension as Extension
 from distrain.training.extension import make_extension as make_extension
+from distrain.training.learning_rate import LearningRates as LearningRates
+from distrain.training.learning_rate import find_learning_rate as find_learning_rate
 from distrain.training.trainer import Trainer as Trainer
-from distrain.training.trigger import get_trigger as get_trigger
+from distrain.training.triggers.trigger import get_trigger as get_trigger
 from distrain.training.updater import Updater as Updater
 from distrain.training.updaters.parallel import ParallelUpdater as ParallelUpdater
 from distrain.training.updaters.standard import StandardUpdater as StandardUpdater
@@ -19,11 +21,13 @@ __all__ = [
     "PRIORITY_READER",
     "PRIORITY_WRITER",
     "Extension",
+    "LearningRates",
     "ParallelUpdater",
     "StandardUpdater",
     "Trainer",
     "Updater",
     "extensions",
+    "find_learning_rate",
     "get_trigger",
     "make_extension",
     "triggers",

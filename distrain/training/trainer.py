@@ -12,14 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from distrain import black_box
 from distrain import comm as comm_module
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.persistents import average_over_ranks
-from distrain.training.trigger import Trigger, get_trigger
-from distrain.training.triggers.interval import IntervalTrigger
+from distrain.training.triggers import agreement
+from distrain.training.triggers.trigger import Trigger, get_trigger
 from distrain.training.updater import Updater
 
 
@@ -72,6 +73,8 @@ class Trainer:
         self.reporter = Reporter()
         self._entries: dict[str, _Entry] = {}
         self._comm: Communicator | None = None
+        self._stop_asked_at = -1  # iteration
+        self._stops = False
         self._running: str | None = None  # the extension that is at work, for error messages
         self._started: float | None = None
         self._final_elapsed_time: float | None = None
@@ -211,9 +214,9 @@ class Trainer:
     def _loop(self, entries: list[_Entry]) -> None:
         """From the first check to the last step."""
         _make_writable(self.out, self.comm)
-        self._agree_on_extensions(entries)
-        stop = self.stop_trigger
-        complete = isinstance(stop, IntervalTrigger) and stop.is_over(self)  # resumed from its last snapshot
+        self._agree_on_extensions()
+        is_over = getattr(self.stop_trigger, "is_over", None)
+        complete = is_over and is_over(self)  # resumed from its last snapshot
         for entry in entries:
             self._running = entry.name
             if initializer := getattr(entry.extension, "initialize", None):
@@ -225,14 +228,19 @@ class Trainer:
             if entry.call_before_training:
                 entry.extension(self)
         self._running = None
-        update = self.updater.update
-        scope = self.reporter.scope
-        active = [(entry.trigger, entry.extension, entry.name) for entry in entries]
-        while not stop(self):
-            observation: dict[str, Any] = {}
-            self.observation = observation
-            with scope(observation):
+        updater = self.updater
+        update = updater.update
+        reporter = self.reporter
+        active = [
+            (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
+            for entry in self._sorted_entries()
+            if entry in entries or agreement.is_collective(entry.trigger)
+        ]
+        with reporter.scope({}):
+            while not self.stops():
+                self.observation = reporter.observation = {}
                 update()
+                black_box.note(updater.iteration)
                 for trigger, extension, name in active:
                     self._running = name
                     if trigger(self):
@@ -241,14 +249,34 @@ class Trainer:
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
 
-    def _agree_on_extensions(self, entries: list[_Entry]) -> None:
-        """Keeps extensions that do not run on every rank from waiting for the other ranks."""
+    def stops(self) -> bool:
+        """Whether this iteration is the last. The stop trigger is asked once an iteration, so that a snapshot can have
+        its state after it; a collective call."""
+        if self._stop_asked_at != self.updater.iteration:
+            self._stop_asked_at = self.updater.iteration
+            self._stops = self.stop_trigger(self)
+        return self._stops
+
+    def gather(self) -> None:
+        """Moves to rank 0 what the extensions and triggers of other ranks have summed up, for a snapshot; a collective
+        call, allowed at any time."""
+        for entry in self._sorted_entries():
+            if gather := getattr(entry.extension, "gather", None):
+                gather()
+            agreement.gather(entry.trigger)
+        agreement.gather(self.stop_trigger)
+
+    def _agree_on_extensions(self) -> None:
+        """Keeps extensions and triggers that are not on every rank from waiting for the other ranks."""
         if self.comm.size == 1:
             return
-        mine = [entry.name for entry in entries if entry.runs_on == "all"]
-        common = set.intersection(*map(set, self.comm.allgather_obj(mine)))
-        for entry in entries:
-            if entry.name not in common and hasattr(entry.extension, "comm"):
+        mine = {entry.name: entry.runs_on for entry in self._entries.values()}
+        everybody = self.comm.allgather_obj(mine)
+        for name, entry in self._entries.items():
+            theirs = [other.get(name) for other in everybody]
+            if None in theirs:
+                agreement.decide_among(entry.trigger, comm_module.local())
+            if any(runs_on != "all" for runs_on in theirs) and hasattr(entry.extension, "comm"):
                 entry.extension.comm = comm_module.local()
 
     def _show(self, error: BaseException) -> None:
@@ -281,6 +309,10 @@ class Trainer:
 def _name(extension: Any) -> str:
     given = getattr(extension, "name", None) or getattr(extension, "default_name", None)
     return str(given or getattr(extension, "__name__", type(extension).__name__))
+
+
+def _nothing(trainer: Trainer) -> None:
+    """Stands for an extension of rank 0 whose trigger asks all ranks."""
 
 
 def _serialize(obj: Any, serializer: Any) -> None:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
-import os
-import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from distrain.env import rank_info
 from distrain.errors import ArgumentError, LaunchError, WorldError
-from distrain_launch import mpiexec, run
-from distrain_launch.mpiexec import Command, Machine
+from distrain_launch.run import Request, run
 
 _USAGE_ERROR = 2
 
@@ -23,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: the job's, or 2 if the job could not be started."""
     options = _parser().parse_args(argv)
     try:
-        return _run(options)
+        return run(_request(options))
     except (LaunchError, ArgumentError, WorldError) as error:
         print(f"distrain: {error}", file=sys.stderr)
         return _USAGE_ERROR
@@ -33,13 +27,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distrain", description="Starts training scripts on one rank or on many.")
     parser.add_argument("--version", action="version", version=f"distrain {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    run_parser = commands.add_parser("run", help="start the ranks of a job on this machine")
-    run_parser.add_argument("-n", "--ranks", type=int, default=1, metavar="N", help="number of ranks (default: 1)")
-    run_parser.add_argument("--seed", type=int, metavar="S", help="the job's seed; the script sees it as DISTRAIN_SEED")
-    run_parser.add_argument("--mpiexec", metavar="PATH", help="the mpiexec to use (default: of this environment)")
-    run_parser.add_argument("script", help="the training script")
-    run_parser.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
+    _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
     return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, metavar="N", help="number of ranks (default: one for each GPU, or core)")
+    parser.add_argument("--seed", type=int, metavar="S", help="the job's seed; the script sees it as DISTRAIN_SEED")
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same bits on any number of ranks; the script sees DISTRAIN_REPRODUCIBLE=1",
+    )
+    parser.add_argument("--all-gpus", action="store_true", help="every rank sees every GPU (default: one of its own)")
+    parser.add_argument("--ranks", metavar="LIST", help="ranks whose output is shown, as 0,3 (default: all)")
+    parser.add_argument("--quiet", action="store_true", help="show no output but the report about a failure")
+    parser.add_argument("--log-dir", metavar="DIR", help="write what each rank prints to DIR/rank-0.log and so on")
+    parser.add_argument(
+        "--shutdown-timeout",
+        type=float,
+        default=Request.shutdown_timeout,
+        metavar="S",
+        help="seconds from Ctrl-C or SIGTERM to the end of ranks that do not end by themselves (default: %(default)g)",
+    )
+    parser.add_argument("--mpiexec", metavar="PATH", help="the mpiexec to use (default: of this environment)")
+    parser.add_argument("script", help="the training script")
+    parser.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
 
 
 def _version() -> str:
@@ -49,41 +62,17 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _run(options: argparse.Namespace) -> int:
-    _check(options)
-    program = [sys.executable, options.script, *options.args]
-    if options.ranks == 1:
-        return run.replace(Command(program, _variables(options)))
-    starter = mpiexec.find(options.mpiexec)
-    return run.supervise(mpiexec.command(starter, options.ranks, program, Machine.here(), _variables(options)))
-
-
-def _variables(options: argparse.Namespace) -> dict[str, str]:
-    """What the ranks are told through their environment."""
-    variables = {} if options.seed is None else {"DISTRAIN_SEED": str(options.seed)}
-    if options.ranks > 1 and sys.stdout.isatty():  # the ranks see a pipe, but what they print ends on this terminal
-        size = shutil.get_terminal_size()
-        variables["DISTRAIN_TERMINAL"] = f"{size.columns}x{size.lines}"
-    return variables
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Finds what would otherwise fail on every rank at once."""
-    if options.ranks < 1:
-        raise ArgumentError(f"-n {options.ranks}: the number of ranks must be at least 1.")
-    if options.seed is not None and not 0 <= options.seed < 2**63:
-        raise ArgumentError(f"--seed {options.seed}: the seed must be in 0 … 2**63 - 1.")
-    script = Path(options.script)
-    if not script.is_file():
-        kind = "is not a file" if script.exists() else "does not exist"
-        raise LaunchError(f"{options.script} {kind} (looked in {os.getcwd()}).")
-    if rank_info().size > 1:
-        raise LaunchError(
-            "distrain run starts ranks itself, but it was started as one of several. Run it once, or call "
-            "`python script` where it now says `distrain run`."
-        )
-    if options.ranks > 1 and importlib.util.find_spec("mpi4py") is None:
-        raise LaunchError(
-            f"{options.ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
-            "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
-        )
+def _request(options: argparse.Namespace) -> Request:
+    return Request(
+        script=options.script,
+        args=options.args,
+        ranks=options.n,
+        seed=options.seed,
+        reproducible=options.reproducible,
+        all_gpus=options.all_gpus,
+        shown=options.ranks,
+        quiet=options.quiet,
+        log_dir=options.log_dir,
+        shutdown_timeout=options.shutdown_timeout,
+        mpiexec=options.mpiexec,
+    )

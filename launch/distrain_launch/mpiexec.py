@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,9 +103,7 @@ def implementation(version: str, path: str) -> str:
     )
 
 
-def command(
-    mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machine, variables: Mapping[str, str] | None = None
-) -> Command:
+def command(mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machine) -> Command:
     """The command that starts the ranks of a job on this machine.
 
     Args:
@@ -113,10 +111,9 @@ def command(
         ranks: how many.
         program: command line of each rank.
         machine: cores and user of this machine.
-        variables: what the ranks find in their environment.
     """
     options = ["-n", str(ranks)]
-    variables = dict(variables or {})
+    variables = {}
     if mpiexec.implementation == "openmpi":
         # Bound to one core each, ranks could not use the threads that distrain gives them.
         options += ["--bind-to", "none"]
@@ -126,7 +123,4 @@ def command(
             for prefix in ("OMPI", "PRTE"):
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT"] = "1"
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
-        for name in variables:
-            if name.startswith("DISTRAIN_"):  # ranks on other nodes get only the variables that are named
-                options += ["-x", name]
     return Command([mpiexec.path, *options, *program], variables)

@@ -1,87 +1,151 @@
-"""Runs a job as a child of the launcher: signals are passed on, and nothing is left behind."""
+"""`distrain run`: from the request to a running job."""
 
 from __future__ import annotations
 
-import ctypes
+import importlib.util
 import os
-import signal
-import subprocess
+import re
 import sys
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from distrain.errors import LaunchError
-from distrain_launch.mpiexec import Command
+from distrain.env import rank_info
+from distrain.errors import ArgumentError, LaunchError
+from distrain_launch import mpiexec, plan
+from distrain_launch.hardware import Hardware
+from distrain_launch.mpiexec import Command, Machine
+from distrain_launch.output import Output
+from distrain_launch.supervise import Job, Supervisor
 
-_GRACE_S = 10.0  # from the signal to the end of mpiexec, before it is killed
-_PR_SET_PDEATHSIG = 1
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; see `distrain run --help`."""
+
+    script: str
+    args: Sequence[str] = ()
+    ranks: int | None = None
+    seed: int | None = None
+    reproducible: bool = False
+    all_gpus: bool = False
+    shown: str | None = None
+    quiet: bool = False
+    log_dir: str | None = None
+    shutdown_timeout: float = 10.0
+    mpiexec: str | None = None
 
 
-def replace(command: Command) -> int:
-    """Becomes the command: its signals and exit code are then the launcher's own."""
+def run(request: Request) -> int:
+    """Runs the job to its end and returns its exit code.
+
+    A job of one rank needs nobody to look after it: the launcher becomes the script, unless its output is to go
+    elsewhere.
+
+    Raises:
+        ArgumentError: the request can never work.
+        LaunchError: the job cannot be started here.
+    """
+    _check(request)
+    program = [sys.executable, request.script, *request.args]
+    variables = {} if request.seed is None else {"DISTRAIN_SEED": str(request.seed)}
+    if request.reproducible:
+        variables["DISTRAIN_REPRODUCIBLE"] = "1"
+    is_plain = not (request.log_dir or request.shown or request.quiet)
+    if request.ranks == 1 and is_plain:
+        return _become(program, variables)
+    hardware = Hardware.here()
+    ranks = request.ranks or _choose(request, hardware)
+    if ranks == 1 and is_plain:
+        return _become(program, variables)
+    for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"):  # what a rank has printed, and where it was, is not lost
+        if not os.environ.get(name):
+            variables[name] = "1"
+    places = plan.places(hardware, ranks, request.all_gpus)
+    command = _command(request, ranks)
+    job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout)
+    return Supervisor(command, program, job, Output(_shown(request, ranks))).run()
+
+
+def _has_mpi() -> bool:
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def _choose(request: Request, hardware: Hardware) -> int:
+    """A number of ranks, and a word about it."""
+    ranks, reason = plan.choose(hardware, _has_mpi())
+    if not request.quiet:
+        print(f"distrain: {ranks} rank{'s' * (ranks > 1)}: {reason} (-n takes another number)", file=sys.stderr)
+    return ranks
+
+
+def _command(request: Request, ranks: int) -> Callable[[Sequence[str]], Command]:
+    """What starts one keeper a rank; a single one needs no mpiexec."""
+    if ranks == 1:
+        return lambda keeper: Command(list(keeper))
+    if not _has_mpi():
+        raise LaunchError(
+            f"{ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
+            "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
+        )
+    starter = mpiexec.find(request.mpiexec)
+    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
+
+
+def _become(program: list[str], variables: dict[str, str]) -> int:
+    """Becomes the script: its signals and exit code are then the launcher's own."""
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execve(command.arguments[0], command.arguments, {**os.environ, **command.variables})
+        os.execve(program[0], program, {**os.environ, **variables})
     except OSError as error:
-        raise LaunchError(f"{command.arguments[0]} cannot be run: {error}.") from error
+        raise LaunchError(f"{program[0]} cannot be run: {error}.") from error
 
 
-def supervise(command: Command) -> int:
-    """Starts the command, waits for its end and returns its exit code, 128 + n where signal n ended it.
-
-    SIGINT and SIGTERM are passed on; a command that does not end then within ten seconds is killed.
-    """
-    try:
-        child = subprocess.Popen(
-            command.arguments,
-            env={**os.environ, **command.variables},
-            stdin=subprocess.DEVNULL,  # a group in the background would be stopped when it reads the terminal
-            process_group=0,  # so that Ctrl-C reaches mpiexec once, through us
-            preexec_fn=_die_with(os.getpid()),
-        )
-    except OSError as error:
-        raise LaunchError(f"{command.arguments[0]} cannot be run: {error}.") from error
-    received: list[int] = []
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if child.poll() is None:
-            child.send_signal(number)
-
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        while child.poll() is None and not received:
-            _wait(child, 1.0)
-        if received:
-            _wait(child, _GRACE_S)
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-        code = child.wait()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if received:
-        return 128 + received[0]
-    return code if code >= 0 else 128 - code
-
-
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
-
-
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """A last act before exec that has the child terminated when the launcher dies, by SIGKILL too."""
-    if sys.platform != "linux":
+def _shown(request: Request, ranks: int) -> set[int] | None:
+    """The ranks whose output is shown; None: all."""
+    if request.quiet:
+        return set()
+    if request.shown in (None, "all"):
         return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert request.shown is not None
+    shown = {int(number) for number in request.shown.split(",")}
+    if max(shown) >= ranks:
+        raise ArgumentError(f"--ranks {request.shown}: there are {ranks} ranks, 0 … {ranks - 1}.")
+    return shown
 
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    return bind
+def _log_dir(given: str | None) -> Path | None:
+    """The folder for what the ranks print, without the files of an earlier run."""
+    if given is None:
+        return None
+    folder = Path(given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("rank-*.log"):
+            file.unlink()
+        (folder / "rank-0.log").touch()
+    except OSError as error:
+        raise LaunchError(f"--log-dir {given}: {error}. Name a folder that can be written to.") from error
+    return folder
+
+
+def _check(request: Request) -> None:
+    """Finds what would otherwise fail on every rank at once."""
+    if request.ranks is not None and request.ranks < 1:
+        raise ArgumentError(f"-n {request.ranks}: the number of ranks must be at least 1.")
+    if request.seed is not None and not 0 <= request.seed < 2**63:
+        raise ArgumentError(f"--seed {request.seed}: the seed must be in 0 … 2**63 - 1.")
+    if not request.shutdown_timeout >= 0:
+        raise ArgumentError(f"--shutdown-timeout {request.shutdown_timeout}: the time must be 0 s or more.")
+    if request.shown not in (None, "all") and not re.fullmatch(r"\d+(,\d+)*", str(request.shown)):
+        raise ArgumentError(f"--ranks {request.shown}: expected numbers of ranks such as 0,3, or all.")
+    script = Path(request.script)
+    if not script.is_file():
+        kind = "is not a file" if script.exists() else "does not exist"
+        raise LaunchError(f"{request.script} {kind} (looked in {os.getcwd()}).")
+    if rank_info().size > 1:
+        raise LaunchError(
+            "distrain run starts ranks itself, but it was started as one of several. Run it once, or call "
+            "`python script` where it now says `distrain run`."
+        )

@@ -10,7 +10,8 @@ SUITE = Path(__file__).with_name("suite.py")
 
 
 @pytest.mark.mpi
-def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], ranks: int, mpi_python: str) -> None:
-    result = run_ranks(SUITE, ranks, str(ranks), python=mpi_python).check()
-    assert result.stdout.count("passed") == ranks
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], n: int, mpi_python: str) -> None:
+    result = run_ranks(SUITE, n, str(n), python=mpi_python).check()
+    assert result.stdout.count("passed") == n
     assert result.stderr == ""

@@ -65,9 +65,9 @@ FAILED = "rank 1 of 2 on "
         ("sys.exit", 3, [FAILED, "sys.exit with code 3"]),
         ("finally", 3, [FAILED, "sys.exit with code 3"]),
         ("text", 1, [FAILED, "the cause"]),
-        ("raise SystemExit", 1, ["rank 0 of 2 on ", "WorldError: ", "has come to the end of its script"]),
+        ("raise SystemExit", 3, [FAILED, "left with exit code 3 while other ranks waited for it"]),
         ("return", 1, ["rank 0 of 2 on ", "WorldError: ", "has come to the end of its script"]),
-        ("hook replaced", 1, ["ValueError: the cause", "WorldError: "]),
+        ("hook replaced", 1, ["ValueError: the cause", "left with exit code 1"]),
         ("sigkill", None, []),
     ],
 )

@@ -386,16 +386,16 @@ cuda.get_device({DEVICE}).use()
 shown = []
 for dtype in (np.float16, np.float32, np.float64, np.int32):
     x = xp.arange(6, dtype=dtype).reshape(2, 3) * (world.rank + 1)
-    world.allreduce(x)
+    world.allreduce(x, out=x)
     assert isinstance(x, xp.ndarray) and x.dtype == dtype
     shown.append(x.tolist())
 wide = xp.zeros((3, 4), np.float32)
 wide[:, ::2] = world.rank + 1
 part = wide[:, ::2]
-world.allreduce(part)
+world.allreduce(part, out=part)
 shown.append(wide.tolist())
 y = xp.full((2, 2), world.rank, np.float32).T
-world.bcast(y, root=1)
+world.bcast(y, root=1, out=y)
 shown.append(y.tolist())
 model = L.Linear(3, 2, initialW=world.rank + 1).to_device({DEVICE})
 optimizer = optimizers.Adam(0.1).setup(model)

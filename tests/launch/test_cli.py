@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +12,8 @@ SHOW = """
 import os, sys
 from distrain import comm
 world = comm.world()
-shown = world.gather_obj((world.rank, sys.argv[1:], os.environ.get("DISTRAIN_SEED")))
+told = [os.environ[name] for name in ("DISTRAIN_SEED", "DISTRAIN_REPRODUCIBLE") if name in os.environ]
+shown = world.gather_obj((world.rank, sys.argv[1:], " ".join(told)))
 if shown:
     print(shown, flush=True)
 sys.exit(int(os.environ.get("END_WITH", 0)))
@@ -38,6 +34,9 @@ def test_run_passes_arguments_seed_and_exit_code(mpi: Any, mpi_python: str, scri
     command = [mpi_python, *LAUNCH, "run", "-n", str(ranks), "--seed", "12", str(script), *options]
     result = mpi.run(command).check()
     assert result.stdout.strip() == str([(rank, options, "12") for rank in range(ranks)])
+    command.insert(command.index("--seed"), "--reproducible")
+    shown = mpi.run(command, env={"END_WITH": "0"}).check().stdout
+    assert shown.strip() == str([(rank, options, "12 1") for rank in range(ranks)])
     assert mpi.run(command, env={"END_WITH": "4"}).returncode == 4
 
 
@@ -52,6 +51,10 @@ def test_run_passes_arguments_seed_and_exit_code(mpi: Any, mpi_python: str, scri
         (["run", "-n", "2", "--mpiexec", "/bin/echo", __file__], ["/bin/echo is of an unknown make"]),
         (["run", "-n", "two", __file__], ["invalid int value"]),
         ([], ["command"]),
+        (["run", "-n", "2", "--ranks", "0,x", __file__], ["--ranks 0,x", "such as 0,3"]),
+        (["run", "-n", "2", "--ranks", "2", __file__], ["--ranks 2", "there are 2 ranks"]),
+        (["run", "-n", "2", "--shutdown-timeout", "-1", __file__], ["--shutdown-timeout -1"]),
+        (["run", "-n", "2", "--log-dir", __file__, __file__], ["--log-dir", "can be written to"]),
     ],
 )
 def test_bad_requests_are_refused_at_once(mpi: Any, arguments: list[str], words: list[str]) -> None:
@@ -75,45 +78,3 @@ def test_version(mpi: Any) -> None:
 
 def test_the_launcher_does_not_touch_mpi(mpi: Any) -> None:
     mpi.run([sys.executable, "-c", "import sys, distrain_launch.cli; assert 'mpi4py' not in sys.modules"]).check()
-
-
-WAIT = """
-import sys, time
-import numpy as np
-from distrain import comm
-world = comm.world()
-world.barrier()
-if world.rank == 0:
-    open(sys.argv[1], "w").close()
-    time.sleep(60)
-world.allreduce(np.ones(1))
-"""
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_the_end_of_the_launcher_is_the_end_of_the_job(
-    mpi: Any, mpi_python: str, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    script, ready, mark = tmp_path / "wait.py", tmp_path / "ready", uuid.uuid4().hex
-    script.write_text(WAIT)
-    launcher = subprocess.Popen(
-        [mpi_python, *LAUNCH, "run", "-n", "2", str(script), str(ready)],
-        env=mpi.environment(mark),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 30
-        while not ready.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        assert ready.exists(), "the ranks did not start"
-        assert len(mpi.marked(mark)) >= 4  # launcher, mpiexec, two ranks
-        os.kill(launcher.pid, number)
-        assert launcher.wait(20) == code
-        assert mpi.wait_until_gone(mark, 10) == []
-    finally:
-        mpi.kill_marked(mark)
-        launcher.wait(10)

@@ -35,39 +35,17 @@ def test_an_unknown_make_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "count", "machine", "seed", "options", "variables"),
+    ("make", "count", "machine", "options", "variables"),
     [
-        ("hydra", 2, Machine(2, False), None, ["-n", "2"], {}),
-        ("hydra", 9, Machine(2, True), 5, ["-n", "9"], {"DISTRAIN_SEED": "5"}),
-        ("openmpi", 2, Machine(2, False), None, ["-n", "2", "--bind-to", "none"], {}),
-        (
-            "openmpi",
-            3,
-            Machine(2, False),
-            None,
-            ["-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"],
-            {},
-        ),
-        (
-            "openmpi",
-            2,
-            Machine(2, True),
-            5,
-            ["-n", "2", "--bind-to", "none", "-x", "DISTRAIN_SEED"],
-            {"DISTRAIN_SEED": "5", **AS_ROOT},
-        ),
+        ("hydra", 2, Machine(2, False), ["-n", "2"], {}),
+        ("hydra", 9, Machine(2, True), ["-n", "9"], {}),
+        ("openmpi", 2, Machine(2, False), ["-n", "2", "--bind-to", "none"], {}),
+        ("openmpi", 3, Machine(2, False), ["-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"], {}),
+        ("openmpi", 2, Machine(2, True), ["-n", "2", "--bind-to", "none"], AS_ROOT),
     ],
 )
-def test_command(
-    make: str, count: int, machine: Machine, seed: int | None, options: list[str], variables: dict[str, str]
-) -> None:
-    made = command(
-        Mpiexec("/x/mpiexec", make),
-        count,
-        ["python", "a b.py", "-n"],
-        machine,
-        {} if seed is None else {"DISTRAIN_SEED": str(seed)},
-    )
+def test_command(make: str, count: int, machine: Machine, options: list[str], variables: dict[str, str]) -> None:
+    made = command(Mpiexec("/x/mpiexec", make), count, ["python", "a b.py", "-n"], machine)
     assert made == Command(["/x/mpiexec", *options, "python", "a b.py", "-n"], variables)
 
 

@@ -24,3 +24,10 @@ def test_training_is_the_same_on_any_number_of_ranks(run_ranks: Callable[..., An
         assert together.keys() == alone.keys()
         for name, values in alone.items():
             np.testing.assert_allclose(together[name], values, rtol=1e-5, err_msg=f"{name} on {n} ranks")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_all_ways_to_exchange_give_the_same(run_ranks: Callable[..., Any], n: int, mpi_python: str) -> None:
+    result = run_ranks(SUITE.with_name("modes_suite.py"), n, str(n), python=mpi_python).check()
+    assert result.stdout.count("passed") == n

@@ -46,6 +46,16 @@ def test_parameters_lie_in_one_array_also_those_sized_late() -> None:
     np.testing.assert_array_equal(model.c.array, 2)
 
 
+def test_flat_arrays_begin_at_a_cache_line() -> None:
+    model = Three()
+    optimizer = optimizers.Adam().setup(model)
+    step(optimizer, model)
+    (group,) = optimizer._groups
+    arrays = [group.array, group.grad, *group.state.values(), *group.scratch(1, 8)]
+    assert [array.ctypes.data % 64 for array in arrays] == [0] * 5
+    assert all(array.dtype == np.float32 and len(array) == 8 for array in arrays)
+
+
 def test_frozen_unused_and_own_hyperparameters() -> None:
     model = Three()
     model.c.initialize((1,))

@@ -81,3 +81,16 @@ def test_a_parameter_with_a_rate_of_its_own() -> None:
         optimizer.update(lambda: F.sum(model(np.ones((1, 2), np.float32))))
         np.testing.assert_allclose(model.W.array, w, rtol=1e-6)
     np.testing.assert_allclose(model.b.array, -1, rtol=1e-6)
+
+
+def test_source_is_where_all_values_can_be_read():
+    parent = Hyperparameter()
+    parent.lr = 0.1
+    child = Hyperparameter(parent)
+    assert parent.source is parent
+    assert child.source is parent
+    child.lr = 0.2
+    assert child.source is child
+    assert child.source.lr == 0.2
+    del child.lr
+    assert child.source.lr == 0.1

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distrain.autograd import Primitive, Variable
 from distrain.autograd.type_check import expect_float, refuse
 from distrain.backend import Array, get_array_module
+from distrain.functions.constants import host_zero
 
 
 class ReLU(Primitive):
@@ -20,12 +23,15 @@ class ReLU(Primitive):
             expect_float("relu", "x", in_types[0])
 
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-        return (get_array_module(inputs[0]).maximum(inputs[0], 0),)
+        (x,) = inputs
+        if type(x) is np.ndarray:
+            return (np.maximum(x, host_zero(x.dtype)),)
+        return (get_array_module(x).maximum(x, 0),)
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
         y = self._output_data[0]
-        return (gy * (y > 0),)
+        return (gy * (y > (host_zero(y.dtype) if type(y) is np.ndarray else 0)),)
 
 
 class ClippedReLU(Primitive):
@@ -102,7 +108,7 @@ def relu(x: Variable | Array) -> Variable:
     Raises:
         InvalidType: x is not of a floating point dtype.
     """
-    return ReLU().apply1(x)
+    return ReLU().apply((x,))[0]
 
 
 def leaky_relu(x: Variable | Array, slope: float = 0.2) -> Variable:

@@ -18,12 +18,10 @@ class Linear(Primitive):
     """See `linear`."""
 
     _keep_inputs = (0, 1)
-
-    def __init__(self, n_batch_axes: int = 1) -> None:
-        self.n_batch_axes = n_batch_axes
+    n_batch_axes = 1
 
     def check_type_forward(self, in_types: tuple[Array, ...]) -> None:
-        x, W = in_types[:2]
+        x, W = in_types[0], in_types[1]
         if x.dtype.kind != "f" or W.dtype.kind != "f":
             type_check.expect_float("linear", "x", x)
             type_check.expect_float("linear", "W", W)
@@ -40,19 +38,21 @@ class Linear(Primitive):
             raise type_check.refuse("linear", "b", f"shape {(W.shape[0],)}", type_check.describe(in_types[2]))
 
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
-        x, W = inputs[:2]
-        y = gemm(x if x.ndim == 2 else self._rows(x, W.shape[1]), W.T, x.dtype)
+        x, W = inputs[0], inputs[1]
+        is_matrix = x.ndim == 2
+        y = gemm(x if is_matrix else self._rows(x, W.shape[1]), W.T, x.dtype)
         if len(inputs) == 3:
             y += inputs[2]
-        return (y if x.ndim == 2 else y.reshape(*x.shape[: self.n_batch_axes], W.shape[0]),)
+        return (y if is_matrix else y.reshape(*x.shape[: self.n_batch_axes], W.shape[0]),)
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
-        x, W = self.kept_inputs(gy)
+        double = isinstance(gy, Variable)
+        x, W = self.get_retained_inputs() if double else self._input_data
         shape = x.shape
         if len(shape) != 2:
             gy, x = self._rows(gy, W.shape[0]), self._rows(x, W.shape[1])
-        if isinstance(gy, Variable):
+        if double:
             return self._graph(target_input_indexes, gy, x, W, shape)
         gxs = []
         for i in target_input_indexes:
@@ -107,5 +107,7 @@ def linear(x: Any, W: Any, b: Any = None, n_batch_axes: int = 1) -> Variable:
     Raises:
         InvalidType: the sizes do not fit.
     """
-    function = Linear(n_batch_axes)
+    function = Linear()
+    if n_batch_axes != 1:
+        function.n_batch_axes = n_batch_axes
     return function.apply((x, W) if b is None else (x, W, b))[0]

@@ -26,14 +26,16 @@ def accuracy(y: Variable | Array, t: Variable | Array, ignore_label: int | None 
     """
     scores, labels = as_array(y), as_array(t)
     if config.type_check:
-        expect_float("accuracy", "y", scores)
-        expect_integer("accuracy", "t", labels)
+        if scores.dtype.kind != "f":
+            expect_float("accuracy", "y", scores)
+        if labels.dtype.kind not in "iu":
+            expect_integer("accuracy", "t", labels)
         if scores.ndim < 2 or scores.shape[1] == 0:
             raise refuse("accuracy", "y", "shape (N, K, …) with one class or more", describe(scores))
         want = scores.shape[:1] + scores.shape[2:]
         if labels.shape != want:
             raise refuse("accuracy", "t", f"shape {want} for y of shape {scores.shape}", describe(labels))
-    right = scores.argmax(axis=1) == labels
+    right = scores.argmax(1) == labels
     counted = None if ignore_label is None else labels != ignore_label
     return _ratio(right, counted, scores.dtype)
 
@@ -60,6 +62,8 @@ def binary_accuracy(y: Variable | Array, t: Variable | Array) -> Variable:
 
 
 def _ratio(right: Array, counted: Array | None, dtype: np.dtype[np.floating]) -> Variable:
+    if counted is None and type(right) is np.ndarray:
+        return Variable(np.asarray(np.count_nonzero(right) / (right.size or 1), dtype), requires_grad=False)
     xp = get_array_module(right)
     if counted is None:
         ratio = xp.count_nonzero(right) / max(1, right.size)

@@ -19,6 +19,8 @@ from distrain.functions.math.basic import mul
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
+_SHORT = 1024
+
 
 class SoftmaxCrossEntropy(Primitive):
     """See `softmax_cross_entropy`.
@@ -26,6 +28,7 @@ class SoftmaxCrossEntropy(Primitive):
     Inside, the logits are rows (M, K): the class axis is moved to the end and the others are one.
     """
 
+    _keep_inputs = (0, 1)
     _scores: tuple[Array, Array] | None = None
 
     def __init__(
@@ -58,7 +61,6 @@ class SoftmaxCrossEntropy(Primitive):
     def forward(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         x, t = inputs
         xp = get_array_module(x)
-        self.retain_inputs((0, 1))
         self._find_ignored(x, t, xp)
         exps, sums, picked = self._score(x, t, xp)
         if self.cache_score:
@@ -69,17 +71,21 @@ class SoftmaxCrossEntropy(Primitive):
         if weight is not None:
             losses *= weight
         if self.mean:
-            return (xp.asarray(losses.sum() / self._divisor(x), x.dtype),)
+            return (xp.asarray(_total(losses, xp) / self._divisor(x), x.dtype),)
         return (losses.astype(x.dtype, copy=False).reshape(t.shape),)
 
     def backward(self, target_input_indexes: tuple[int, ...], grad_outputs: tuple[Any, ...]) -> Sequence[Any]:
         (gy,) = grad_outputs
-        x, t = self.kept_inputs(gy)
         if isinstance(gy, Variable):
+            x, t = self.get_retained_inputs()
             return (self._gradient_in_graph(x, t.array, gy), None)[: len(target_input_indexes)]
+        x, t = self._input_data
         xp = get_array_module(x)
         exps, sums = self._scores if self._scores is not None else self._score(x, t, xp)[:2]
-        scale = (gy / self._divisor(x) if self.mean else gy.reshape(-1)).astype(sums.dtype, copy=False)
+        if self.mean:  # a Python number is faster than an array without axes, but would wait for a GPU
+            scale = float(gy) / self._divisor(x) if xp is np else (gy / self._divisor(x)).astype(sums.dtype)
+        else:
+            scale = gy.reshape(-1).astype(sums.dtype, copy=False)
         weight = self._row_weights(t, xp, sums.dtype)
         if weight is not None:
             scale = scale * weight
@@ -114,14 +120,14 @@ class SoftmaxCrossEntropy(Primitive):
         rows = _as_rows(x)
         if not rows.flags.c_contiguous:
             rows = xp.ascontiguousarray(rows)  # so that the flat views below are views
-        if rows.dtype == np.float16:  # sums of exponentials need more digits
+        if rows.dtype.char == "e":  # float16; sums of exponentials need more digits
             rows = rows.astype(np.float32)
         classes = rows.shape[1]
         # NumPy's max and sum over a short last axis take two to four times as long as argmax and a product with ones.
-        largest = rows.reshape(-1).take(rows.argmax(axis=1) + _row_starts(len(rows), classes, xp))
+        largest = rows.reshape(-1).take(rows.argmax(1) + _row_starts(len(rows), classes, xp))
         shifted = rows - largest[:, None]
         picked = shifted.reshape(-1).take(self._places)
-        xp.exp(shifted, out=shifted)
+        xp.exp(shifted, shifted)
         return shifted, shifted.dot(_ones(classes, shifted.dtype, xp)), picked
 
     def _row_weights(self, t: Array, xp: Any, dtype: Any) -> Array | None:
@@ -158,6 +164,12 @@ def _row_starts(rows: int, classes: int, xp: Any) -> Array:
 
 def _ones(count: int, dtype: Any, xp: Any) -> Array:
     return host_ones(count, dtype) if xp is np else xp.ones(count, dtype)
+
+
+def _total(losses: Array, xp: Any) -> Any:
+    if xp is np and len(losses) <= _SHORT:
+        return losses.dot(host_ones(len(losses), losses.dtype))  # three times as fast as NumPy's sum
+    return losses.sum()
 
 
 def _as_rows(x: Array) -> Array:

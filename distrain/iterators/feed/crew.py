@@ -34,6 +34,8 @@ class Feeder:
         identity: by which it is addressed; never used twice.
         pid: of the process.
         pidfd: readable when the process is gone.
+        black_box: where faulthandler writes.
+        nursery: the control socket of the one that it was forked from.
         is_ready: whether it has said hello.
         done: pieces that it has handed in.
     """
@@ -43,6 +45,7 @@ class Feeder:
     pid: int
     pidfd: int
     black_box: int
+    nursery: socket.socket
     is_ready: bool = False
     done: int = 0
     born: float = field(default_factory=time.monotonic)
@@ -142,7 +145,7 @@ class Crew:
             number, pid = fields
             identity, _ = self._wanted.pop(number)
             pidfd, black_box = fds
-            feeder = Feeder(number, identity, pid, pidfd, black_box)
+            feeder = Feeder(number, identity, pid, pidfd, black_box, control)
             self.feeders[feeder.pidfd] = feeder
             self._lost_in_a_row = 0
         else:
@@ -170,10 +173,9 @@ class Crew:
     def bury(self, feeder: Feeder) -> str:
         """Takes note of a death; returns how it came."""
         del self.feeders[feeder.pidfd]
-        nursery = self.control
         deadline = time.monotonic() + _OBITUARY_S
-        while nursery is not None and nursery is self.control and feeder.pid not in self._statuses:
-            if not select.select([nursery], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        while feeder.nursery is self.control and feeder.pid not in self._statuses:  # another one knows nothing of it
+            if not select.select([feeder.nursery], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 break
             self.hear()
         return _cause(self._statuses.pop(feeder.pid, None))

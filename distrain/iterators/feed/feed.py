@@ -164,15 +164,19 @@ class Feed:
                 self._window.waiting.insert(0, piece)
                 raise error_of(failure, self._cargo.dataset)
         self._jobs.remove(job)
-        # A user who keeps many minibatches gets copies, so that there always is a slot for the next one; so does one
-        # whose minibatch somebody may still be writing to, who is slower than the feeder that did the same work.
-        slot = job.slot
-        copy = slot is not None and (bool(slot.pending) or not any(other.is_free for other in self._arena.slots))
-        result = minibatch_of(job, copy)
-        job.memory = None  # the slot is the user's now; pieces and job refer to each other, so both would stay
-        job.pieces.clear()
+        result = minibatch_of(job, copy=self._is_scarce(job))
+        job.let_go()  # the slot is the user's now
         self._cut_jobs()
         return result
+
+    def _is_scarce(self, job: Job) -> bool:
+        """Whether a minibatch is copied out of its slot.
+
+        A user who keeps many gets copies, so that there always is a slot for the next one; and a feeder that was too
+        slow may still write into this one, over what the user writes.
+        """
+        slot = job.slot
+        return slot is not None and (bool(slot.pending) or not any(other.is_free for other in self._arena.slots))
 
     def is_ready(self, job: Job) -> bool:
         """Whether `take` would give the minibatch at once."""
@@ -359,7 +363,7 @@ class Feed:
         self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
-        if piece.answer is not None or not job.is_wanted:  # another feeder was faster, or it was given up
+        if piece.answer is not None or not job.is_wanted:  # another feeder was faster, or the cursor was moved
             return
         piece.answer, piece.values = done, values
         self.skipped += [Skipped(*fields) for fields in done.skipped]
@@ -405,6 +409,8 @@ class Feed:
             return
         if fits:
             piece.values = None
+        else:
+            self._layout = None  # examples differ, so columns are no use; the next minibatches lie in regions
 
     def close(self) -> None:
         """Ends the feeders. Arrays that were handed out stay good."""

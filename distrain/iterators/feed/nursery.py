@@ -116,12 +116,14 @@ def _fork(
 ) -> int:
     black_box = os.memfd_create("distrain-black-box", os.MFD_CLOEXEC)
     nursery = os.getpid()
+    announced, announce = os.pipe()
     pid = os.fork()
     if pid:
         pidfd = os.pidfd_open(pid)
         children[pidfd] = pid
-        socket.send_fds(control, [wire.pack(["born", number, pid])], [pidfd, black_box])
-        os.close(black_box)
+        _tell(control, ["born", number, pid], pidfd, black_box)
+        for fd in (black_box, announced, announce):
+            os.close(fd)
         return pidfd
     code = 1
     try:
@@ -129,8 +131,10 @@ def _fork(
         if os.getppid() != nursery:
             os._exit(0)
         control.close()
-        for other in children:
+        for other in (announce, *children):
             os.close(other)
+        os.read(announced, 1)  # ends when the news is out: the rank listens to no feeder that it has not heard of
+        os.close(announced)
         faulthandler.enable(black_box)
         faulthandler.register(STACK_SIGNAL, black_box)
         token = bytes.fromhex(boot["token"])
@@ -152,9 +156,9 @@ def _heard(control: socket.socket) -> bytes:
         return b""
 
 
-def _tell(control: socket.socket, message: list[Any]) -> None:
+def _tell(control: socket.socket, message: list[Any], *fds: int) -> None:
     try:
-        control.send(wire.pack(message))
+        socket.send_fds(control, [wire.pack(message)], fds)
     except OSError:  # the rank is closing, or gone; the next look at the socket says so
         return
 

@@ -8,6 +8,8 @@ from typing import Any
 
 _SLOWEST = 5
 _REMEMBERED = 20
+_STRAGGLER_S = 1.0
+_STRAGGLER = 100
 
 
 class Statistics:
@@ -24,6 +26,8 @@ class Statistics:
         refused: messages that were malformed, unknown or late.
         refusals: the last of these, as text.
         spilled: pieces of work that were larger than their place in shared memory.
+        stragglers: samples that took a second and a hundred times as long as others.
+        straggler: the last of these, `(index, seconds)`, until somebody has told the user.
     """
 
     def __init__(self) -> None:
@@ -37,6 +41,9 @@ class Statistics:
         self.refused = 0
         self.refusals: deque[str] = deque(maxlen=_REMEMBERED)
         self.spilled = 0
+        self.stragglers = 0
+        self.straggler: tuple[int, float] | None = None
+        self._busy_s = 0.0
         self._slowest: list[tuple[float, int]] = []
         self._work: dict[bytes, tuple[int, float]] = {}
 
@@ -49,7 +56,11 @@ class Statistics:
 
     def note_done(self, member: bytes, rows: int, seconds: float, slowest: float, index: int) -> None:
         """A feeder has read so many rows, the slowest sample in so many seconds."""
+        if slowest > _STRAGGLER_S and self.samples and slowest > _STRAGGLER * self._busy_s / self.samples:
+            self.stragglers += 1
+            self.straggler = index, slowest
         self.samples += rows
+        self._busy_s += seconds
         done, busy = self._work.get(member, (0, 0.0))
         self._work[member] = done + rows, busy + seconds
         if len(self._slowest) < _SLOWEST:
@@ -83,4 +94,5 @@ class Statistics:
             "refused": self.refused,
             "refusals": list(self.refusals),
             "spilled": self.spilled,
+            "stragglers": self.stragglers,
         }

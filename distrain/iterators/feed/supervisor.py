@@ -25,7 +25,8 @@ _STACK_S = 0.2  # for a hung feeder to write down where it hangs
 _STRIKES = 2  # feeders that a sample may end before it counts as poisonous
 _STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well be somebody else's doing
 _FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "stopped by a signal")
-_FAILED_STARTS = 3
+_FAILED_STARTS = 3  # in a row
+_FAILED_STARTS_FROM_OUTSIDE = 50  # the death of a nursery alone ends as many at once as there are feeders
 
 
 class Supervisor:
@@ -156,7 +157,7 @@ class Supervisor:
             self._suspect(suspect, progress.row, cause, words)
         if not feeder.is_ready:
             self._failed_starts += 1
-            if self._failed_starts == _FAILED_STARTS:
+            if self._failed_starts >= (_FAILED_STARTS_FROM_OUTSIDE if cause in _FROM_OUTSIDE else _FAILED_STARTS):
                 self.problem = f"feeders end before they are ready ({cause}).\n{words}".rstrip()
         if not has_retired:
             self._statistics.note_respawn(feeder.number, feeder.pid, cause)

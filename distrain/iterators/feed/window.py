@@ -79,6 +79,12 @@ class Job:
                 return True
         return bool(self.pieces) and self.pieces[-1].stop == self.rows
 
+    def let_go(self) -> None:
+        """Drops its arrays. Pieces and job refer to each other, so they would stay, and keep the slot, for a while."""
+        self.memory = None
+        for piece in self.pieces:
+            piece.values = None
+
     def runs_of(self, start: int, stop: int) -> list[tuple[int, list[int]]]:
         """The samples of some rows, by epoch."""
         found = []
@@ -200,6 +206,7 @@ class Window:
 
     def drop(self, job: Job) -> list[tuple[int, Member]]:
         """Nobody wants a minibatch any more; returns the tickets that are still out, to be cancelled."""
-        job.is_wanted, job.memory = False, None
+        job.is_wanted = False
+        job.let_go()
         self.waiting = [piece for piece in self.waiting if piece.job is not job]
         return [(ticket, self._tickets[ticket][1]) for piece in job.pieces for ticket in sorted(piece.tickets)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from distrain import comm as comm_module
-from distrain import minibatch
+from distrain import minibatch, reproducible
 from distrain.comm import Communicator
 from distrain.config import no_backprop_mode, using_config
 from distrain.dataset import concat_examples
+from distrain.dataset.sharding import rank_shards
 from distrain.errors import ArgumentError, WorldError
 from distrain.iterators import NoShuffleOrderSampler, ShuffleOrderSampler
+from distrain.optimizers.parts import part_of
 from distrain.reporting import DictSummary, Reporter, report, report_scope
 from distrain.training.extension import PRIORITY_WRITER, Extension, RunsOn
 from distrain.training.persistents import average_over_ranks
@@ -120,22 +122,23 @@ class Evaluator(Extension):
             self.eval_hook(self)
         function = self.eval_func or self._targets["main"]
         iterator = _from_the_start(self._iterators["main"])
-        summary = DictSummary()
+        summaries: dict[int, DictSummary] = {}
         counter = _Counter(iterator)
         with using_config("train", False), no_backprop_mode():
             for batch in iterator:
                 weight = counter.count(batch)
-                observation: dict[str, Any] = {}
-                with report_scope(observation):
-                    arrays = self.converter(batch, self.device)
-                    if isinstance(arrays, tuple):
-                        function(*arrays)
-                    elif isinstance(arrays, dict):
-                        function(**arrays)
-                    else:
-                        function(arrays)
-                summary.add(observation, weight)
-        return _merge(comm, summary, counter)
+                every = self.converter(batch, self.device)
+                for shard, number, arrays in _pieces(comm, getattr(batch, "share", None), every, weight):
+                    observation: dict[str, Any] = {}
+                    with report_scope(observation):
+                        if isinstance(arrays, tuple):
+                            function(*arrays)
+                        elif isinstance(arrays, dict):
+                            function(**arrays)
+                        else:
+                            function(arrays)
+                    summaries.setdefault(shard, DictSummary()).add(observation, number)
+        return _merge(comm, summaries, counter)
 
     def get_iterator(self, name: str) -> Any:
         """The iterator of that name."""
@@ -203,8 +206,21 @@ def _from_the_start(iterator: Any) -> Any:
     return copy.copy(iterator)
 
 
-def _merge(comm: Communicator, summary: DictSummary, counter: _Counter) -> dict[str, float]:
-    parts = comm.allgather_obj((summary.sums(), counter.seen, counter.expected, counter.is_shared))
+def _pieces(
+    comm: Communicator, share: minibatch.Share | None, arrays: Any, samples: int
+) -> Iterator[tuple[int, int, Any]]:
+    """Number, samples and arrays of what is evaluated at once: in reproducible mode a shard, else all of it."""
+    if share is None or not samples or not reproducible.shards():
+        yield 0, samples, arrays
+        return
+    for shard, start, stop in rank_shards(share.total, comm.rank, comm.size):
+        if stop > start:
+            yield shard, stop - start, part_of(arrays, start - share.start, stop - share.start, samples)
+
+
+def _merge(comm: Communicator, summaries: dict[int, DictSummary], counter: _Counter) -> dict[str, float]:
+    sums = [summary.sums() for _, summary in sorted(summaries.items())]
+    parts = comm.allgather_obj((sums, counter.seen, counter.expected, counter.is_shared))
     seen = sum(part[1] for part in parts)
     lengths = [part[2] for part in parts]
     is_shared = any(part[3] for part in parts)
@@ -216,6 +232,7 @@ def _merge(comm: Communicator, summary: DictSummary, counter: _Counter) -> dict[
             "on every rank, with the same dataset; or give its iterator comm=distrain.comm.local()."
         )
     merged = DictSummary()
-    for sums, *_ in parts:
-        merged.merge(sums)
+    for part in parts:
+        for some in part[0]:
+            merged.merge(some)
     return merged.compute_mean()

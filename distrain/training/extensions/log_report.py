@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import tempfile
-import textwrap
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from distrain import comm as comm_module
-from distrain import minibatch
+from distrain import minibatch, reproducible
 from distrain.comm import Communicator
 from distrain.errors import SerializationError
 from distrain.reporting import DictSummary
 from distrain.training.extension import Extension, RunsOn
-from distrain.training.trigger import get_trigger
+from distrain.training.extensions.log import Log
+from distrain.training.triggers import agreement
+from distrain.training.triggers.trigger import get_trigger
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
-
-_SHORTEST_S = 1.0  # between two replacements of a file; one can take milliseconds
 
 
 class LogReport(Extension):
@@ -33,8 +29,8 @@ class LogReport(Extension):
 
     An entry has the means by name, then "epoch", "iteration" and "elapsed_time" (seconds). Each iteration of the
     interval counts alike; within an iteration the ranks count by their share of the minibatch. All ranks have the same
-    log; rank 0 writes it. The file is replaced as a whole, so that a reader never sees half of it; at most once a
-    second, and at the end of the training.
+    log; rank 0 writes it, each entry as it comes. A second file with ".jsonl" appended to its name has one object a
+    line. However long the training, no more than some thousand entries are kept in memory.
 
     Args:
         keys: names of the values to average; None takes all.
@@ -44,7 +40,7 @@ class LogReport(Extension):
         log_name: the older name of `filename`.
 
     Attributes:
-        log: the entries so far.
+        log: the entries so far; reads like a list.
         comm: the ranks whose values are averaged; None is those of the trainer.
     """
 
@@ -66,11 +62,7 @@ class LogReport(Extension):
         self._filename = log_name or filename
         self._summary = DictSummary()
         self._warned: set[str] = set()
-        self._encoded: list[str] = []
-        self._path = ""
-        self._written = -math.inf
-        self._is_complete = True
-        self.log: list[dict[str, Any]] = []
+        self.log = Log()
 
     def initialize(self, trainer: Trainer) -> None:
         """Takes the trainer's ranks, unless it has its own."""
@@ -78,6 +70,9 @@ class LogReport(Extension):
             self.comm = trainer.comm
         if self.comm.rank != 0:
             self._summary = DictSummary()  # a snapshot has the sums of all ranks, which count once
+            if self._filename is not None:
+                self.log.keep_recent()
+        agreement.decide_among(self._trigger, self.comm)
 
     def __call__(self, trainer: Trainer) -> None:
         """Adds the observation of this iteration; at the end of an interval, writes an entry."""
@@ -85,7 +80,10 @@ class LogReport(Extension):
         if self._keys is not None:
             observation = {key: observation[key] for key in self._keys if key in observation}
         share = minibatch.current()
-        self._summary.add(observation, 1.0 if share is None else share.weight)
+        weight = 1.0 if share is None else share.weight
+        if reproducible.shards():  # what is reported is the mean over all ranks already, and counts once
+            weight = float((self.comm or trainer.comm).rank == 0)
+        self._summary.add(observation, weight)
         if self._summary.first_nonfinite:
             self._warn_nonfinite(trainer, self._summary.first_nonfinite, "in")
         if self._trigger(trainer):
@@ -95,14 +93,12 @@ class LogReport(Extension):
             if (self.comm or trainer.comm).rank == 0:
                 self._warn_nonfinite(trainer, [key for key, mean in means.items() if mean - mean != 0.0], "up to")
             self._add_entry(trainer, means, elapsed_time)
-        elif not self._is_complete:
-            self._write_if_due()
 
     def gather(self) -> None:
         """Moves the sums of all ranks to rank 0, for a snapshot; a collective call, allowed at any time."""
         if self.comm is not None and self.comm.size > 1:
-            summary, _ = self._of_all_ranks(0.0)
-            self._summary = summary if self.comm.rank == 0 else DictSummary()
+            self._summary = self._summary.gathered(self.comm)
+            agreement.gather(self._trigger)
 
     def _of_all_ranks(self, elapsed_time: float) -> tuple[DictSummary, float]:
         """The sums of all ranks, and the clock of rank 0."""
@@ -124,39 +120,11 @@ class LogReport(Extension):
         }
         if self._postprocess is not None:
             self._postprocess(entry)
-        if self._filename is None or (self.comm is not None and self.comm.rank != 0):
-            self.log.append(entry)
-            return
-        path = os.path.join(trainer.out, self._filename.format(**entry))
-        if path != self._path:
-            self.finalize()
-            self._path, self._written = path, -math.inf
+        if self._filename is not None and (self.comm or trainer.comm).rank == 0:
+            path = os.path.join(trainer.out, self._filename.format(**entry))
+            if path != self.log.path:
+                self.log.attach(path)
         self.log.append(entry)
-        self._is_complete = False
-        self._write_if_due()
-
-    def finalize(self) -> None:
-        """Brings the file up to date."""
-        if not self._is_complete:
-            self._write()
-
-    def _write_if_due(self) -> None:
-        if time.monotonic() - self._written >= _SHORTEST_S:
-            self._write()
-
-    def _write(self) -> None:
-        """Replaces the file. It is not fsynced, which would cost as much as many steps; a snapshot has the log too."""
-        self._encoded += [_encode(entry) for entry in self.log[len(self._encoded) :]]
-        handle, temporary = tempfile.mkstemp(prefix=".log", dir=os.path.dirname(self._path) or ".")
-        try:
-            with open(handle, "w") as stream:
-                stream.write("[\n" + ",\n".join(self._encoded) + "\n]")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self._path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        self._written, self._is_complete = time.monotonic(), True
 
     def _warn_nonfinite(self, trainer: Trainer, keys: Iterable[str], when: str) -> None:
         new = [key for key in keys if key not in self._warned]
@@ -175,14 +143,9 @@ class LogReport(Extension):
         if hasattr(self._trigger, "serialize"):
             self._trigger.serialize(serializer["_trigger"])
         self._summary.serialize(serializer["_summary"])
-        text = serializer("_log", json.dumps(self.log))
-        if not serializer.is_writer:
-            self.log = _decode(text)
-            self._encoded = []
-
-
-def _encode(entry: dict[str, Any]) -> str:
-    return textwrap.indent(json.dumps(entry, indent=4), "    ")
+        text = serializer("_log", self.log.to_json() if serializer.is_writer else None)
+        if not serializer.is_writer and text is not None:
+            self.log = Log(_decode(text))
 
 
 def _decode(text: str) -> list[dict[str, Any]]:

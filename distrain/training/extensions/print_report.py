@@ -47,7 +47,7 @@ class PrintReport(Extension):
         self._widths = [max(_WIDTH, len(entry)) for entry in self._entries]
         self._printed = 0
         self._has_header = False
-        self._log: list[dict[str, Any]] = []
+        self._log: Sequence[dict[str, Any]] = []
         self._looked_for_missing = False
         self.runs_on = "all" if isinstance(log_report, LogReport) else "rank0"
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distrain.comm import Communicator
@@ -32,6 +33,8 @@ class Snapshot(Extension):
         target: what to save; None is the trainer.
         filename: name of the file, formatted with the trainer.
         savefun: writes the file: `savefun(path, object)`.
+        condition: asked on rank 0 each time whether to save.
+        snapshot_on_error: save when an exception ends the training.
 
     Attributes:
         comm: the ranks that save together; None is those of the trainer.
@@ -42,8 +45,18 @@ class Snapshot(Extension):
     runs_on: RunsOn = "all"
     comm: Communicator | None = None
 
-    def __init__(self, target: Any, filename: str, savefun: SaveFunction) -> None:
+    def __init__(
+        self,
+        target: Any,
+        filename: str,
+        savefun: SaveFunction,
+        condition: Callable[[], bool] | None,
+        snapshot_on_error: bool,
+    ) -> None:
         self.target, self.filename, self.savefun = target, filename, savefun
+        self.condition, self.snapshot_on_error = condition, snapshot_on_error
+        if target is None:
+            self.priority = -300  # after all others, whose triggers then know this iteration
 
     @property
     def default_name(self) -> str:
@@ -72,6 +85,10 @@ class Snapshot(Extension):
             WorldError: likewise, on the other ranks.
         """
         comm = self.comm or trainer.comm
+        if self.condition is not None and not comm.bcast_obj(comm.rank == 0 and bool(self.condition())):
+            return
+        if self.target is None and comm.size == trainer.comm.size:
+            trainer.stops()  # the file then has the state of the stop trigger after this iteration
         if comm.size > 1:
             self._gather(trainer, comm)
         failure: Exception | None = None
@@ -88,15 +105,22 @@ class Snapshot(Extension):
         if failure is not None:
             raise failure
 
+    def on_error(self, trainer: Trainer, exc: BaseException, tb: TracebackType | None) -> None:
+        """Saves if that was asked for: on rank 0 alone, since others may not come any more.
+
+        The file says what was complete when the exception came. What other ranks have of means over an interval is not
+        in it.
+        """
+        if self.snapshot_on_error and (self.comm or trainer.comm).rank == 0:
+            self._save(trainer)
+
     def _gather(self, trainer: Trainer, comm: Communicator) -> None:
         """Brings to rank 0 what the other ranks have of the state."""
         if self.target is not None:
             links = [self.target] if hasattr(self.target, "namedpersistents") else []
         else:
             links = [optimizer.target for optimizer in trainer.updater.get_all_optimizers().values()]
-            for extension in trainer.extensions():
-                if gather := getattr(extension, "gather", None):
-                    gather()
+            trainer.gather()
         for link in links:
             average_over_ranks(link, comm)
 
@@ -119,6 +143,8 @@ def snapshot(
     filename: str = "snapshot_iter_{.updater.iteration}",
     *,
     target: Any = None,
+    condition: Callable[[], bool] | None = None,
+    snapshot_on_error: bool = False,
 ) -> Snapshot:
     """An extension that saves the whole trainer, once an epoch unless `extend` is given another trigger.
 
@@ -128,16 +154,26 @@ def snapshot(
         savefun: writes the file: `savefun(path, object)`; `serializers.save_npz` by default.
         filename: its name in `trainer.out`, formatted with the trainer.
         target: what to save instead of the trainer.
+        condition: called without arguments on rank 0; nothing is saved where it says False.
+        snapshot_on_error: also save when an exception ends the training, Ctrl-C included.
     """
-    return Snapshot(target, filename, savefun or save_npz)
+    return Snapshot(target, filename, savefun or save_npz, condition, snapshot_on_error)
 
 
-def snapshot_object(target: Any, filename: str, savefun: SaveFunction | None = None) -> Snapshot:
+def snapshot_object(
+    target: Any,
+    filename: str,
+    savefun: SaveFunction | None = None,
+    *,
+    condition: Callable[[], bool] | None = None,
+    snapshot_on_error: bool = False,
+) -> Snapshot:
     """An extension that saves an object, such as the model, once an epoch unless `extend` is given another trigger.
 
     Args:
         target: what to save.
         filename: name of the file in `trainer.out`, formatted with the trainer: "model_epoch_{.updater.epoch}".
         savefun: writes the file: `savefun(path, object)`; `serializers.save_npz` by default.
+        condition, snapshot_on_error: see `snapshot`.
     """
-    return Snapshot(target, filename, savefun or save_npz)
+    return Snapshot(target, filename, savefun or save_npz, condition, snapshot_on_error)

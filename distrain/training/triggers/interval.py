@@ -6,21 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from distrain.errors import ArgumentError
+from distrain.training.triggers.progress import ROUNDING, ProgressTrigger
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
 
-UNITS = ("epoch", "iteration")
 
-_ROUNDING = 1e-10  # relative; 0.1 + 0.2 epochs are three intervals of 0.1, although 0.3 // 0.1 is 2.0
-
-
-class IntervalTrigger:
-    """Fires whenever training has passed another whole number of periods.
-
-    It compares how many periods were complete when it was last asked with how many are now, so it fires once an
-    interval however long the steps are. Both numbers are in the snapshot: a resumed run fires at the same iterations
-    as one that was never interrupted.
+class IntervalTrigger(ProgressTrigger):
+    """Fires whenever training has passed another whole number of periods, once an interval.
 
     Args:
         period: length of the interval; a fraction is allowed: `(0.5, "epoch")` fires twice an epoch.
@@ -31,51 +24,45 @@ class IntervalTrigger:
     """
 
     def __init__(self, period: float, unit: str) -> None:
-        if unit not in UNITS:
-            raise ArgumentError(f"unknown trigger unit {unit!r}; the units are {', '.join(map(repr, UNITS))}")
+        super().__init__(unit)
         if isinstance(period, bool) or not hasattr(period, "__float__") or not 0 < float(period) < math.inf:
             raise ArgumentError(f"the period of a trigger must be a positive number of {unit}s, not {period!r}")
         self.period = period
-        self.unit = unit
         self._is_whole = type(period) is int
-        self._previous_iteration = -1
-        self._previous_epoch_detail = -1.0
+        self._epoch = -1  # the last call was in it; -1: `count` must say
 
     def __call__(self, trainer: Trainer) -> bool:
         """Whether another interval is complete since the last call."""
-        updater = trainer.updater
+        if not self._is_whole:
+            return super().__call__(trainer)
+        # The usual cases, with few function calls: ten extensions ask in every iteration.
         if self.unit == "iteration":
-            now, before = updater.iteration, self._previous_iteration
+            now: int = trainer.updater.iteration
+            before = self._previous_iteration
             self._previous_iteration = now
             if before < 0:
                 before = max(now - 1, 0)
-            if self._is_whole:
-                return now // self.period != before // self.period
-            return self.count(now) != self.count(before)
-        detail, since = updater.epoch_detail, self._previous_epoch_detail
-        self._previous_epoch_detail = detail
-        if since < 0:
-            since = updater.previous_epoch_detail or 0.0
-        return self.count(detail) != self.count(since)
+            return now // self.period != before // self.period
+        epoch = trainer.updater.epoch
+        if epoch == self._epoch:
+            return False
+        fires = super().__call__(trainer)
+        self._epoch = epoch if int(self._previous_epoch_detail) == epoch else -1
+        return fires
 
     def count(self, progress: float) -> int:
         """How many intervals are complete after that many iterations or epochs."""
         quotient = progress / self.period
-        return math.floor(quotient + _ROUNDING * max(1.0, quotient))
+        return int(quotient + ROUNDING * (quotient if quotient > 1.0 else 1.0))
 
-    def is_over(self, trainer: Trainer) -> bool:
-        """Whether the first interval is complete."""
-        updater = trainer.updater
-        return self.count(updater.iteration if self.unit == "iteration" else updater.epoch_detail) >= 1
+    def serialize(self, serializer: Any) -> None:
+        """Writes or reads where training stood at the last call, or at one in the same epoch."""
+        super().serialize(serializer)
+        self._epoch = -1
 
     def get_training_length(self) -> tuple[float, str]:
         """Period and unit; read by the progress bar from the trigger that stops training."""
         return self.period, self.unit
-
-    def serialize(self, serializer: Any) -> None:
-        """Writes or reads where training stood at the last call."""
-        self._previous_iteration = serializer("previous_iteration", self._previous_iteration)
-        self._previous_epoch_detail = serializer("previous_epoch_detail", self._previous_epoch_detail)
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.period}, {self.unit!r})"

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,7 +13,6 @@ import pytest
 from distrain import serializers, training
 from distrain.errors import MismatchError, SerializationError
 from distrain.training import extensions
-from distrain.training.extensions import log_report
 
 
 def observe(trainer, values):
@@ -53,25 +56,19 @@ def test_text_of_the_file(make_trainer):
         )
 
 
-def test_the_file_is_complete_while_training(make_trainer):
-    lengths = []
+def test_an_entry_is_in_both_files_at_once(make_trainer):
+    seen = []
+
+    def look(trainer):
+        with open(f"{trainer.out}/log.jsonl") as stream:
+            seen.append((read(trainer), [json.loads(line) for line in stream]))
+
     trainer = make_trainer((3, "epoch"), samples=2)
     trainer.extend(extensions.LogReport())
-    trainer.extend(lambda trainer: lengths.append(len(read(trainer))), name="look", trigger=(1, "epoch"))
+    trainer.extend(look, trigger=(1, "epoch"))
     trainer.run()
-    assert lengths[0] == 1  # at once; replaced again after a second, or at the end
-    assert len(read(trainer)) == 3
-
-
-def test_an_entry_does_not_wait_for_the_next_one(make_trainer, monkeypatch):
-    monkeypatch.setattr(log_report, "_SHORTEST_S", 0.02)
-    lengths = []
-    trainer = make_trainer((6, "iteration"))
-    trainer.extend(extensions.LogReport(trigger=lambda trainer: trainer.updater.iteration in (1, 2)))
-    trainer.extend(lambda trainer: (lengths.append(len(read(trainer))), time.sleep(0.01)), name="look")
-    trainer.run()
-    assert lengths[0] == 1
-    assert lengths[-1] == 2
+    log = list(trainer.get_extension("LogReport").log)
+    assert seen == [(log[:n], log[:n]) for n in (1, 2, 3)]
 
 
 def test_keys_and_file_name(make_trainer, tmp_path):
@@ -81,7 +78,9 @@ def test_keys_and_file_name(make_trainer, tmp_path):
     trainer.extend(extensions.LogReport(log_name="named", trigger=(1, "iteration")))
     trainer.extend(extensions.LogReport(filename=None))
     trainer.run()
-    assert sorted(path.name for path in (tmp_path / "result").iterdir()) == ["log_1", "log_2", "named"]
+    assert sorted(path.name for path in (tmp_path / "result").iterdir()) == [
+        f"{name}{ending}" for name in ("log_1", "log_2", "named") for ending in ("", ".jsonl")
+    ]
     assert [entry["b"] for entry in json.loads((tmp_path / "result" / "log_2").read_text())] == [2, 4]
     assert "a" not in trainer.get_extension("LogReport").log[0]
 
@@ -153,6 +152,60 @@ def test_warns_once_of_a_number_that_is_none(make_trainer, bad):
     with pytest.warns(UserWarning, match="main/loss: NaN or infinite in iteration 2; this is not said again") as caught:
         trainer.run()
     assert len(caught) == 1
+
+
+ENDLESS = """
+import sys
+from distrain import links, optimizers, training
+from distrain.iterators import SerialIterator
+from distrain.training import extensions
+
+class Updater(training.StandardUpdater):
+    def update_core(self):
+        next(self.get_iterator("main"))
+
+optimizer = optimizers.SGD().setup(links.Linear(2, 1))
+trainer = training.Trainer(Updater(SerialIterator([0, 1, 2, 3], 1), optimizer), None, out=sys.argv[1])
+trainer.extend(extensions.LogReport(trigger=(1, "iteration")))
+trainer.run()
+"""
+
+
+def test_a_killed_training_leaves_files_that_can_be_read(tmp_path):
+    """An entry is one write: either there or not."""
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    for i in range(3):
+        out = tmp_path / str(i)
+        child = subprocess.Popen([sys.executable, script, out])
+        end = time.monotonic() + 60
+        while not (out / "log").exists() or (out / "log").stat().st_size < 20_000:
+            assert time.monotonic() < end
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait(10)
+        lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        log = json.loads((out / "log").read_text())
+        assert log == lines[: len(log)]
+        assert len(lines) - len(log) <= 1
+        assert [entry["iteration"] for entry in lines] == list(range(1, len(lines) + 1))
+
+
+def test_a_resumed_training_mends_what_a_crash_has_left(make_trainer, tmp_path):
+    def make():
+        trainer = make_trainer((4, "iteration"))
+        trainer.extend(extensions.LogReport(trigger=(1, "iteration")))
+        trainer.extend(extensions.snapshot(), trigger=(2, "iteration"))
+        return trainer
+
+    make().run()
+    os.truncate(tmp_path / "result" / "log", 77)
+    os.truncate(tmp_path / "result" / "log.jsonl", 77)
+    trainer = make()
+    serializers.load_npz(tmp_path / "result" / "snapshot_iter_2", trainer)
+    trainer.run()
+    assert [entry["iteration"] for entry in read(trainer)] == [1, 2, 3, 4]
 
 
 SCRIPT = """

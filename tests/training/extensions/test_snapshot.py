@@ -114,6 +114,62 @@ def test_folders_in_the_file_name_are_made(make_trainer):
     assert os.listdir(os.path.join(trainer.out, "2")) == ["model"]
 
 
+def test_a_condition_decides(make_trainer):
+    trainer = make_trainer((4, "iteration"))
+    answers = iter([True, False, True, False])
+    trainer.extend(extensions.snapshot(condition=lambda: next(answers)), trigger=(1, "iteration"))
+    never = extensions.snapshot_object(L.Linear(1, 1), "model", condition=lambda: False)
+    trainer.extend(never, trigger=(1, "iteration"))
+    trainer.run()
+    assert files(trainer) == ["snapshot_iter_1", "snapshot_iter_3"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_exception_is_followed_by_a_snapshot_if_asked_for(make_trainer, error):
+    def fail(trainer):
+        if trainer.updater.iteration == 3:
+            raise error
+
+    def make():
+        trainer = make_trainer((4, "iteration"))
+        trainer.extend(extensions.snapshot(snapshot_on_error=True), trigger=(2, "iteration"))
+        trainer.extend(extensions.snapshot(filename="never"), trigger=(9, "iteration"))
+        return trainer
+
+    trainer = make()
+    trainer.extend(fail)
+    with pytest.raises(error):
+        trainer.run()
+    assert files(trainer) == ["snapshot_iter_2", "snapshot_iter_3"]
+    resumed = make()
+    serializers.load_npz(os.path.join(trainer.out, "snapshot_iter_3"), resumed)
+    resumed.run()
+    assert files(resumed) == ["snapshot_iter_2", "snapshot_iter_3", "snapshot_iter_4"]
+
+
+CONDITION = """
+import sys
+import distrain.links as L
+from distrain import comm, optimizers, training
+from distrain.iterators import SerialIterator
+from distrain.training import extensions
+
+optimizer = optimizers.SGD().setup(L.Classifier(L.Linear(1, 2)))
+updater = training.StandardUpdater(SerialIterator([([1.0], 0), ([2.0], 1)], 2), optimizer)
+updater.update_core = lambda: next(updater.get_iterator("main"))
+trainer = training.Trainer(updater, (3, "iteration"), sys.argv[1])
+rank = comm.world().rank
+trainer.extend(extensions.snapshot(condition=lambda: rank == 0 and updater.iteration == 2), trigger=(1, "iteration"))
+trainer.run()
+"""
+
+
+@pytest.mark.mpi
+def test_the_condition_of_rank_0_decides_for_all(run_ranks, tmp_path):
+    run_ranks(CONDITION, 2, str(tmp_path / "out")).check()
+    assert os.listdir(tmp_path / "out") == ["snapshot_iter_2"]
+
+
 def test_name_in_the_trainer(make_trainer):
     trainer = make_trainer()
     trainer.extend(extensions.snapshot())

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from distrain.errors import ArgumentError
-from distrain.training.triggers.interval import UNITS
 from distrain.training.triggers.interval import IntervalTrigger as IntervalTrigger
+from distrain.training.triggers.progress import UNITS
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer

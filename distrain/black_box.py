@@ -1,0 +1,83 @@
+"""What a rank leaves for the launcher: how far it was, and why it failed. It outlives the rank, whatever kills it.
+
+The launcher gives each rank a small file in memory. The iteration is a store into it, so it costs nothing to keep it
+up to date; without the launcher everything here does nothing.
+
+    iteration   int64    last complete iteration of the trainer; -1: not known
+    state       int64    see below
+    length      int64    bytes of the report
+    report               what the rank says about its failure, in UTF-8
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+_VARIABLE = "DISTRAIN_BLACK_BOX"  # descriptor:device:inode
+_ITERATION, _STATE, _LENGTH = range(3)
+_HEADER_BYTES = 24
+
+RUNNING = 1
+"""The rank has joined the others."""
+LEFT = 2
+"""All ranks came to the end of the script."""
+DESERTED = 3
+"""The rank came to its end while others waited for it."""
+FORSAKEN = 4
+"""The rank waited for one that had come to its end."""
+
+
+class _Box:
+    """The file of this process. A process forked by the rank is not the rank."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.memory = _map(os.environ.get(_VARIABLE))
+        self.numbers = None if self.memory is None else memoryview(self.memory)[:_HEADER_BYTES].cast("q")
+
+
+def _map(place: str | None) -> mmap.mmap | None:
+    if place is None:
+        return None
+    descriptor, device, inode = map(int, place.split(":"))
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # a process that the rank has started, without this file
+        return None
+    if (found.st_dev, found.st_ino) != (device, inode):
+        return None
+    return mmap.mmap(descriptor, found.st_size)
+
+
+_box = _Box()
+
+
+def is_open() -> bool:
+    """Whether this process is a rank that the launcher looks after."""
+    return _box.memory is not None and _box.pid == os.getpid()
+
+
+def note(iteration: int) -> None:
+    """Says that an iteration is complete."""
+    if _box.numbers is not None:
+        _box.numbers[_ITERATION] = iteration
+
+
+def enter(state: int) -> None:
+    """Says what the rank is doing from now on."""
+    if _box.numbers is not None and is_open():
+        _box.numbers[_STATE] = state
+
+
+def report(text: str) -> None:
+    """Leaves the reason of a failure; the first one of a rank stays."""
+    if _box.memory is None or _box.numbers is None or not is_open() or _box.numbers[_LENGTH]:
+        return
+    room = len(_box.memory) - _HEADER_BYTES
+    data = text.encode(errors="replace")
+    if len(data) > room:  # the end of a traceback says more than its middle
+        cut = "\n…\n".encode()
+        data = data[: room // 4] + cut + data[len(data) - (room - room // 4 - len(cut)) :]
+    _box.memory[_HEADER_BYTES : _HEADER_BYTES + len(data)] = data
+    _box.numbers[_LENGTH] = len(data)

@@ -1,0 +1,185 @@
+"""The fast lane of a communicator: collectives on flat host arrays, without the comparison before each.
+
+The gradients of every step go this way. The ranks have agreed before on dtypes, lengths and order (see
+`optimizers/agreement.py`), and nothing else uses the channel's own MPI communicator, so its calls can only meet each
+other. A rank that never comes is noticed by the watch (`comm/watch.py`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distrain.comm import watch
+from distrain.comm.waits import Op
+
+Bounds = Sequence[tuple[int, int]]
+"""For each rank the part `[start, stop)` of a flat array."""
+
+Flat = NDArray[Any]
+
+_WORTH_TWO_CALLS = 2**15  # elements: two calls cost more than twice the bytes of a shorter array
+
+
+class Channel(ABC):
+    """Collectives without a comparison. Arrays are contiguous, one-dimensional and on the host.
+
+    Attributes:
+        max_count: elements of one call, because MPI before 4.0 counts in 32-bit integers. `allreduce` cuts longer
+            arrays itself; who calls the others sees to it.
+        may_thread: whether a thread may call while another one calls the communicator.
+    """
+
+    max_count = 2**30
+    may_thread = True
+
+    @abstractmethod
+    def allreduce(self, flat: Flat) -> None:
+        """Replaces an array by its sum over the ranks, in place. Not for bool."""
+
+    @abstractmethod
+    def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
+        """Sends each rank a part of one array, and receives from each a part of another.
+
+        Args:
+            given: what is sent.
+            give: the part of `given` for each rank.
+            taken: where it arrives; the dtype of `given`.
+            take: the part of `taken` from each rank; as long as what that rank gives.
+        """
+
+    @abstractmethod
+    def allgather(self, flat: Flat, bounds: Bounds) -> None:
+        """Fills in what the other ranks have: each rank brings its own part of the array."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what it holds."""
+
+
+class LocalChannel(Channel):
+    """The channel of a process that is alone."""
+
+    def allreduce(self, flat: Flat) -> None:
+        """Leaves the array as it is."""
+
+    def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
+        """Copies its part."""
+        taken[slice(*take[0])] = given[slice(*give[0])]
+
+    def allgather(self, flat: Flat, bounds: Bounds) -> None:
+        """Leaves the array as it is."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class MpiChannel(Channel):
+    """The channel over MPI.
+
+    Args:
+        mpi_comm: an `mpi4py.MPI.Intracomm` that nobody else uses.
+        name: of the communicator, the same on its ranks and on no others.
+        world_ranks: the ranks' numbers in the job.
+    """
+
+    def __init__(self, mpi_comm: Any, name: str, world_ranks: tuple[int, ...]) -> None:
+        from mpi4py import MPI
+
+        self._mpi: Any = MPI
+        self._name, self._world_ranks = name, world_ranks
+        self._count = 0
+        self._slot = watch.new_slot(self._describe)
+        self._mpi_comm = mpi_comm
+        self._rank: int = mpi_comm.Get_rank()
+        self._size: int = mpi_comm.Get_size()
+        self.may_thread = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+
+    def allreduce(self, flat: Flat) -> None:
+        """Replaces an array by its sum over the ranks, in place."""
+        self._count += 1
+        self._slot.op = ("sum", self._count, flat)
+        try:
+            for part in parts(flat, self.max_count):
+                if part.dtype.char == "e":
+                    self._sum_half(part)
+                else:
+                    self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
+        finally:
+            self._slot.op = None
+
+    def _describe(self, op: tuple[str, int, Flat]) -> Op:
+        action, count, flat = op
+        text = f"exchange {count} of gradients, {action} of {flat.size} {flat.dtype!s}"
+        return Op(("channel", self._name, count, action, flat.size, str(flat.dtype)), self._world_ranks, text)
+
+    def _sum_half(self, flat: Flat) -> None:
+        """No MPI adds float16. Summing in float32 and rounding once is also more exact than rounding once a rank."""
+        if flat.size < _WORTH_TWO_CALLS:
+            wide = flat.astype(np.float32)
+            self._mpi_comm.Allreduce(self._mpi.IN_PLACE, wide)
+            _round(wide, flat)
+            return
+        bounds = even_bounds(flat.size, self._size)
+        start, stop = bounds[self._rank]
+        arrived = np.empty((self._size, stop - start), np.float16)
+        rows = [(r * (stop - start), (r + 1) * (stop - start)) for r in range(self._size)]
+        self.alltoall(flat, bounds, arrived.reshape(-1), rows)
+        total = arrived[0].astype(np.float32)
+        for row in arrived[1:]:
+            total += row
+        _round(total, flat[start:stop])
+        self.allgather(flat, bounds)
+
+    def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
+        """Sends each rank a part of one array, and receives from each a part of another."""
+        kind = self._kind(given.dtype)
+        self._count += 1
+        self._slot.op = ("parts", self._count, given)
+        self._mpi_comm.Alltoallv([given, *_counts(give), kind], [taken, *_counts(take), kind])
+        self._slot.op = None
+
+    def allgather(self, flat: Flat, bounds: Bounds) -> None:
+        """Fills in what the other ranks have."""
+        self._count += 1
+        self._slot.op = ("gathering", self._count, flat)
+        self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [flat, *_counts(bounds), self._kind(flat.dtype)])
+        self._slot.op = None
+
+    def _kind(self, dtype: np.dtype[Any]) -> Any:
+        """MPI's type of that many bytes: what is only moved need not be understood."""
+        return getattr(self._mpi, f"UINT{dtype.itemsize * 8}_T")
+
+    def close(self) -> None:
+        """Gives the MPI communicator back."""
+        watch.drop_slot(self._slot)
+        self._mpi_comm.Free()
+
+
+def _counts(bounds: Bounds) -> tuple[list[int], list[int]]:
+    return [stop - start for start, stop in bounds], [start for start, _ in bounds]
+
+
+def even_bounds(count: int, size: int) -> Bounds:
+    """Parts of an array for each rank, as even as can be."""
+    edges = [count * rank // size for rank in range(size + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def parts(flat: Flat, count: int) -> Iterator[Flat]:
+    """The array in parts of that many elements; itself if it is not longer."""
+    if flat.size <= count:
+        if flat.size:
+            yield flat
+        return
+    for start in range(0, flat.size, count):
+        yield flat[start : start + count]
+
+
+def _round(wide: Flat, half: Flat) -> None:
+    with np.errstate(over="ignore"):
+        half[...] = wide

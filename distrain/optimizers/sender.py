@@ -1,0 +1,56 @@
+"""The thread that sends buckets of gradients while the training thread computes others."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+class Sender:
+    """Makes calls in a thread of its own, in the order in which they come.
+
+    Guarantees: the calls never overlap; after one that raised, the later ones are left out until `wait`, which raises
+    the same error; the thread ends with its owner.
+
+    Args:
+        owner: whose end is the end of the thread.
+    """
+
+    def __init__(self, owner: object) -> None:
+        self._calls: queue.SimpleQueue[Call | threading.Event | None] = queue.SimpleQueue()
+        self._errors: list[BaseException] = []
+        threading.Thread(target=_work, args=(self._calls, self._errors), name="distrain gradients", daemon=True).start()
+        weakref.finalize(owner, self._calls.put, None)
+
+    def send(self, function: Callable[..., None], *args: Any) -> None:
+        """Makes a call, soon."""
+        self._calls.put((function, args))
+
+    def wait(self) -> None:
+        """Returns when all calls have been made; raises what one of them has raised."""
+        done = threading.Event()
+        self._calls.put(done)
+        done.wait()
+        if self._errors:
+            error = self._errors[0]
+            self._errors.clear()
+            raise error
+
+
+def _work(calls: queue.SimpleQueue[Call | threading.Event | None], errors: list[BaseException]) -> None:
+    while (call := calls.get()) is not None:
+        if isinstance(call, threading.Event):
+            call.set()
+        elif not errors:
+            function, args = call
+            try:
+                function(*args)
+            except BaseException as error:  # raised where the results are waited for
+                errors.append(error)
+            del function, args
+        del call  # must not keep the owner alive while waiting
