@@ -91,10 +91,10 @@ class Feed:
         self._sample_nbytes = options.sample_nbytes
         self._seconds = 0.0  # for a sample, as lately measured
         self._pid = os.getpid()
+        self._cargo_fd = ship(cargo, "dataset")  # may fail; nothing else is there yet
         self._context = wire.new_context()
         self._hub = wire.hub(self._context, _PENDING)
         address = wire.listen_locally(self._hub)
-        self._cargo_fd = ship(cargo, "dataset")
         self._arena = Arena()
         token = secrets.token_bytes(16)
         self._crew = Crew(lambda: nursery.start(address, token, self._arena.fd, self._cargo_fd))
