@@ -46,7 +46,7 @@ def running() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "distrain_launch", "feed", "--connect", "tcp://127.0.0.1:1", "-n", "2"]
     process = subprocess.Popen([*command, "a script.py:load"], stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: len(workers(process)) == 2 or process.poll() is not None)
+        wait_until(lambda: len(workers(process)) == 2 and all(map(is_settled, workers(process))))
         yield process
     finally:
         process.kill()
@@ -58,6 +58,15 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def is_settled(pid: int) -> bool:
+    """Whether it ignores SIGINT: then it is also bound to die with the one that started it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return bool(int(status.partition("SigIgn:")[2].split()[0], 16) >> (signal.SIGINT - 1) & 1)
 
 
 def is_alive(pid: int) -> bool:
