@@ -280,7 +280,7 @@ class Feed:
         if self._window.waiting:
             return
         now = time.monotonic()
-        idle = [member for member in self._window.members if not self._window.load(member)]
+        idle = [member for member in self._window.members if self._window.is_idle(member)]
         for feeder in self._crew.feeders.values() if idle else ():
             if not idle or feeder.identity not in self._window:
                 continue
@@ -344,6 +344,7 @@ class Feed:
                 piece.answer = piece.answer or reply
             elif piece.answer is None and not piece.tickets and piece.job.is_wanted:
                 self._window.waiting.insert(0, piece)
+            self._supervisor.let_retire(member)
 
     def _accept(self, member: Member, done: Done) -> None:
         piece = self._window.piece_of(done.ticket, member)
