@@ -1,6 +1,7 @@
 """What a user of MultiprocessIterator sees: arguments, contract, errors, lifecycle."""
 
 import copy
+import os
 import pickle
 import signal
 import sys
@@ -110,6 +111,14 @@ class TestContract:
                 == [[4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
             )
             other.finalize()
+
+    def test_processes_are_replaced_after_so_many_tasks(self):
+        options = {"maxtasksperchild": 3, "repeat": False, "batch_size": 2, "n_processes": 2}
+        with made(lambda i: (np.int64(os.getpid()), i), **options) as iterator:
+            seen = [(int(pid), i) for batch in iterator for pid, i in batch]
+            assert [i for _, i in seen] == list(range(N))
+            assert len({pid for pid, _ in seen}) > 2
+            assert iterator.stats()["respawns"] == iterator.stats()["refused"] == 0
 
 
 class Own(Exception):

@@ -327,7 +327,7 @@ class Feed:
         """Gives idle feeders what others have not begun with."""
         if self._window.waiting:
             return
-        idle = [member for member in self._window.members if not self._window.load(member)]
+        idle = [member for member in self._window.members if self._window.is_idle(member)]
         for member, queued in self._queued(time.monotonic()) if idle else ():
             for ticket in queued:
                 piece = self._window.piece_of(ticket, member)
@@ -395,6 +395,7 @@ class Feed:
                 piece.answer = piece.answer or reply
             elif piece.answer is None and not piece.tickets and piece.job.is_wanted:
                 self._window.waiting.insert(0, piece)
+            self._supervisor.let_retire(member)
 
     def _accept(self, member: Member, done: Done) -> None:
         piece = self._window.piece_of(done.ticket, member)

@@ -113,7 +113,14 @@ class Supervisor:
         if feeder is None:
             return
         feeder.done += 1
-        if feeder.done >= self._tasks_per_feeder and self._window.load(member) == 0:
+        if feeder.done >= self._tasks_per_feeder:
+            for ticket in self._window.retire(member):
+                self._send(member, wire.pack(["cancel", ticket]))
+            self.let_retire(member)
+
+    def let_retire(self, member: Member) -> None:
+        """Stops a feeder that gets no more work, once it has handed in or given back the last of it."""
+        if self._window.is_retired(member):
             self._window.leave(member)
             self._send(member, wire.pack(["stop"]))
 

@@ -145,6 +145,7 @@ class Window:
         self._numbers = itertools.count(1)
         self._tickets: dict[int, tuple[Piece, Member]] = {}
         self._loads: dict[Member, dict[int, None]] = {}
+        self._retiring: set[Member] = set()
 
     def join(self, member: Member) -> None:
         """A feeder is ready for work."""
@@ -162,9 +163,24 @@ class Window:
         """How many pieces a feeder has."""
         return len(self._loads[member])
 
+    def is_idle(self, member: Member) -> bool:
+        """Whether a feeder has nothing to do, and takes work."""
+        return not self._loads[member] and member not in self._retiring
+
     def laziest(self) -> Member | None:
-        """The feeder with the fewest pieces; None if there is no feeder."""
-        return min(self._loads, key=self.load, default=None)
+        """The feeder with the fewest pieces; None if there is none that takes more."""
+        return min((member for member in self._loads if member not in self._retiring), key=self.load, default=None)
+
+    def retire(self, member: Member) -> list[int]:
+        """A feeder gets no more work; returns its tickets, to be cancelled if it has not begun with them."""
+        if member in self._retiring:
+            return []
+        self._retiring.add(member)
+        return list(self._loads[member])
+
+    def is_retired(self, member: Member) -> bool:
+        """Whether a feeder gets no more work and has none left."""
+        return member in self._retiring and not self._loads.get(member)
 
     def issue(self, piece: Piece, member: Member, into_slot: bool = True) -> int:
         """Gives a piece to a feeder, which may write into the slot or cannot; returns the ticket."""
@@ -198,6 +214,7 @@ class Window:
             if piece.answer is None and not piece.tickets:
                 orphans.append(piece)
         self._loads.pop(member, None)
+        self._retiring.discard(member)
         return orphans
 
     def queued(self, current: int, member: Member) -> list[int]:
