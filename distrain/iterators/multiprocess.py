@@ -196,6 +196,12 @@ class MultiprocessIterator(PlannedIterator):
             self._staged = None
             feed.drop_all()
 
+    def _next_planned(self) -> Planned | None:
+        cursor = (self.epoch, self.current_position)
+        if self._ahead and self._ahead[0][0].cursor == cursor:  # planned already, when it was ordered
+            return self._ahead[0][0]
+        return super()._next_planned()
+
     def _read(self, planned: Planned) -> Batch:
         lock = self._lock  # which is another one afterwards if the processes are replaced
         if not lock.acquire(blocking=False):
@@ -220,7 +226,7 @@ class MultiprocessIterator(PlannedIterator):
             self._replug()
             feed = self._start()
         staged, self._staged = self._staged, None
-        if staged is None or staged.planned.step != planned.step:
+        if staged is None or staged.planned.cursor != planned.cursor:
             staged = self._take(feed, planned)
         self._look_ahead(feed, planned)
         columns = staged.columns
@@ -252,7 +258,7 @@ class MultiprocessIterator(PlannedIterator):
     def _take(self, feed: Feed, planned: Planned) -> _Staged:
         """Fetches a minibatch, and starts to send it to the GPU if there is one."""
         ahead = self._ahead
-        if ahead and ahead[0][0].step != planned.step:  # the cursor was moved
+        if ahead and ahead[0][0].cursor != planned.cursor:  # the cursor was moved, or a warning was an error
             self._forget()
         if not ahead:
             ahead.append((planned, feed.submit(planned.runs)))

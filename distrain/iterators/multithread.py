@@ -86,7 +86,7 @@ class MultithreadIterator(PlannedIterator):
 
     def _from_ahead(self, planned: Planned) -> list[Any]:
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.planned.step == planned.step and ahead.seed == self._seed:
+        if ahead is not None and ahead.planned.cursor == planned.cursor and ahead.seed == self._seed:
             outcome = ahead.work.outcome()
             if ahead.state.holds:
                 return self._accepted(outcome)

@@ -28,12 +28,14 @@ class Planned(NamedTuple):
     """One minibatch before it is read.
 
     Attributes:
+        cursor: before it, `(epoch, position)`.
         step: of the job, with the cursor after it.
         spans: this rank's samples, by position in the orders of their epochs.
         orders: the orders of these epochs.
         share: this rank's part of the minibatch; None where each rank's minibatches are its own.
     """
 
+    cursor: tuple[int, int]
     step: order.Step
     spans: tuple[order.Span, ...]
     orders: Mapping[int, order.Order | None]
@@ -144,7 +146,7 @@ class PlannedIterator(Iterator):
         return self._join()[2]
 
     def __next__(self) -> Batch:
-        planned = self._plan(self.epoch, self.current_position, self._orders)
+        planned = self._next_planned()
         if planned is None:
             minibatch.announce(None)
             raise StopIteration
@@ -156,6 +158,10 @@ class PlannedIterator(Iterator):
         self._orders = planned.orders_after
         minibatch.announce(planned.share)
         return batch
+
+    def _next_planned(self) -> Planned | None:
+        """The minibatch that comes next, None at the end."""
+        return self._plan(self.epoch, self.current_position, self._orders)
 
     def _plan(self, epoch: int, position: int, orders: Mapping[int, order.Order | None]) -> Planned | None:
         """The minibatch after a cursor; None when there is none. Changes nothing.
@@ -180,7 +186,7 @@ class PlannedIterator(Iterator):
             mine = minibatch.Share(before, start, stop - start, step.total, ranks)
             if size > 1:  # a rank without a sample gets the first one, which weighs nothing
                 spans = order.part(spans, start, stop) if stop > start else order.part(spans, 0, 1)
-        return Planned(step, spans, orders, mine)
+        return Planned((epoch, position), step, spans, orders, mine)
 
     @abstractmethod
     def _read(self, planned: Planned) -> Batch:

@@ -2,7 +2,8 @@
 
     feed         the rank's side: hands out work, puts minibatches together, looks after the feeders
     window       minibatches, their pieces, and who works on them
-    outcome      what a finished minibatch becomes
+    samples      what is known of the samples: size, layout, time
+    intake       answers with a payload               outcome     what a finished minibatch becomes
     supervisor   looks after the local feeders: deaths, hangs, poisonous samples
     crew         starts them, and sees when one dies
     nursery      the process that they are forked from

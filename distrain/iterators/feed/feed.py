@@ -19,14 +19,15 @@ import zmq
 
 from distrain import wire
 from distrain.errors import DistrainError, WireError
-from distrain.iterators.feed import nursery, parcels, protocol
+from distrain.iterators.feed import nursery, protocol
 from distrain.iterators.feed.arena import MAX_FEEDERS, Arena, Slot
 from distrain.iterators.feed.crew import Crew
-from distrain.iterators.feed.layout import Layout, unpack_layout
+from distrain.iterators.feed.intake import unpacked, write_into_columns
 from distrain.iterators.feed.outcome import error_of, minibatch_of
 from distrain.iterators.feed.protocol import Broken, Cancelled, Done, Failed, Hello, Work
 from distrain.iterators.feed.remote_crew import RemoteCrew
-from distrain.iterators.feed.server import Cargo, region_of
+from distrain.iterators.feed.samples import Samples
+from distrain.iterators.feed.server import Cargo
 from distrain.iterators.feed.shipment import ship
 from distrain.iterators.feed.statistics import Statistics
 from distrain.iterators.feed.supervisor import LOOK_S, Supervisor
@@ -34,7 +35,6 @@ from distrain.iterators.feed.window import Job, Member, Piece, Window
 from distrain.iterators.reading import Skipped
 from distrain.iterators.staging import pin
 
-_PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank 0.04 ms
 _SLOW_S = 0.02  # a sample that takes longer holds up those behind it
 _SPARE_SLOTS = 2  # the minibatch in use, and the one before it
 _PENDING = 1 << 16  # messages to a feeder; there are never as many
@@ -95,9 +95,7 @@ class Feed:
         self._window = Window()
         self._jobs: list[Job] = []  # in the order in which they are wanted
         self._uncut: list[Job] = []  # those of them that nobody works on yet
-        self._layout: Layout | None = None
-        self._sample_nbytes = options.sample_nbytes
-        self._seconds = 0.0  # for a sample, as lately measured
+        self._samples = Samples(options.sample_nbytes)
         self._pid = os.getpid()
         self._cargo_fd = ship(cargo if options.n_processes else None, "dataset")
         self._remote = self._remote_crew()
@@ -248,16 +246,16 @@ class Feed:
         """Makes pieces of minibatches for which there is memory."""
         while self._uncut:
             job = self._uncut[0]
-            if self._sample_nbytes is None and not job.pieces:  # the first one shows how big a sample is
+            if self._samples.nbytes is None and not job.pieces:  # the first one shows how big a sample is
                 whole = self._cargo.converter is not None
                 self._window.waiting += job.cut(job.rows)[:1] if whole else [self._first_row(job)]
-            if self._sample_nbytes is None:
+            if self._samples.nbytes is None:
                 return
             slot = self._slot(job.rows)
             if slot is None:
                 return
             del self._uncut[0]
-            job.slot, job.memory, job.layout = slot, slot.lend(), self._layout
+            job.slot, job.memory, job.layout = slot, slot.lend(), self._samples.layout
             if not job.pieces:
                 self._window.waiting += job.cut(self._piece_rows(job.rows))
             elif job.pieces[-1].stop < job.rows:
@@ -273,10 +271,7 @@ class Feed:
 
     def _slot(self, rows: int) -> Slot | None:
         """Memory for a minibatch; None if enough of them are being read or kept."""
-        assert self._sample_nbytes is not None
-        nbytes = self._sample_nbytes * rows
-        if self._layout is not None:
-            nbytes = max(nbytes, self._layout.nbytes(rows))
+        nbytes = self._samples.minibatch_nbytes(rows)
         slot = self._arena.free_slot(nbytes)
         if slot is None and len(self._arena.slots) < self.depth(rows) + _SPARE_SLOTS:
             slot = self._arena.add_slot(nbytes)
@@ -285,12 +280,7 @@ class Feed:
         return slot
 
     def _piece_rows(self, rows: int) -> int:
-        """Rows of a piece: a few milliseconds of work, and not more than four pieces a feeder."""
-        if self._cargo.converter is not None:
-            return rows
-        wanted = rows if not self._seconds else int(_PIECE_S / self._seconds)
-        least = -(-rows // (4 * max(1, self._n_feeders)))
-        return min(rows, max(1, least, wanted))
+        return rows if self._cargo.converter is not None else self._samples.piece_rows(rows, self._n_feeders)
 
     def _assign(self) -> None:
         """Hands out all pieces that wait, each to the feeder with the fewest."""
@@ -406,13 +396,10 @@ class Feed:
             raise WireError("rows are said to be in columns that there are not")
         values, is_late = None, piece.answer is not None or not job.is_wanted
         if done.form != "columns" and not is_late:
-            values = self._unpacked(piece, done, self._is_remote(member))
-            if self._sample_nbytes is None:
-                self._learn(piece, done)
+            values = unpacked(piece, done, self._is_remote(member), self._cargo.converter is not None)
         self._window.settle(done.ticket)
         rows = piece.stop - piece.start
-        seconds = max(done.seconds / rows, 1e-9)
-        self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
+        self._samples.note(done, rows)
         self.statistics.note_done(member, rows, done.seconds, done.slowest, done.slowest_index)
         self._supervisor.count_task(member)
         if is_late:  # another feeder was faster, or the minibatch is not wanted any more
@@ -421,49 +408,12 @@ class Feed:
         self.skipped += [Skipped(*fields) for fields in done.skipped]
         if done.spilled and job.slot is not None:
             self.statistics.spilled += 1
-            self._sample_nbytes = max(
-                self._sample_nbytes or 0, -(-(job.slot.nbytes + done.spilled) * 5 // (4 * job.rows))
-            )
+            self._samples.note_spilled(job.slot.nbytes + done.spilled, job.rows)
         self._into_columns(piece)
 
-    def _unpacked(self, piece: Piece, done: Done, remote: bool) -> list[Any]:
-        """The values in the payload, which are as many as the form says."""
-        job = piece.job
-        region = parcels.NO_REGION
-        if job.memory is not None and not remote:
-            region = region_of(job.memory, job.layout, piece.start, piece.stop, job.rows)
-        values = parcels.unpacked(region, done.payload)
-        expected = piece.stop - piece.start if done.form == "examples" else 1
-        if len(values) != expected or (done.form == "batch") != (self._cargo.converter is not None):
-            raise WireError(f"{len(values)} values came in the form {done.form!r} for {expected} rows")
-        return values
-
-    def _learn(self, piece: Piece, done: Done) -> None:
-        """What the first answer shows: the size of a sample, and the layout."""
-        rows = piece.stop - piece.start
-        if done.layout:
-            self._layout = unpack_layout(done.layout)
-            self._sample_nbytes = self._layout.row_nbytes
-        else:
-            self._sample_nbytes = -(-5 * done.spilled // (4 * rows))  # others will be larger
-
     def _into_columns(self, piece: Piece) -> None:
-        """Writes the rows of an answer that came by itself to the columns, if there are any that they fit."""
-        job, values = piece.job, piece.values
-        if values is None or job.layout is None or job.memory is None or not isinstance(piece.answer, Done):
-            return
-        views = job.layout.views(job.memory, job.rows)
-        if piece.answer.form == "parcel":
-            made_by_it = piece.answer.layout == job.layout.packed
-            fits = job.layout.write_columns(views, piece.start, values[0], piece.stop - piece.start, made_by_it)
-        elif piece.answer.form == "examples":
-            fits = job.layout.write_examples(views, piece.start, values)
-        else:
-            return
-        if fits:
-            piece.values = None
-        else:
-            self._layout = None  # examples differ, so columns are no use; the next minibatches lie in regions
+        if not write_into_columns(piece):
+            self._samples.layout = None  # examples differ, so columns are no use; the next minibatches lie in regions
 
     def close(self) -> None:
         """Ends the feeders. Arrays that were handed out stay good."""
