@@ -161,6 +161,7 @@ class Arena:
             os.close(self.fd)
             self.fd = -1
             self.slots.clear()
+            self._header.close()  # it has a descriptor of its own
 
 
 class ArenaView:
