@@ -48,7 +48,7 @@ class Options:
     Attributes:
         n_processes: local feeders.
         n_prefetch: minibatches that are ready or being read beside the one that is asked for, at least.
-        sample_nbytes: bytes of shared memory a sample; None measures the first one.
+        sample_nbytes: bytes of shared memory a sample, at least; None measures the first one.
         sample_timeout: seconds after which a feeder that still reads the same sample is replaced; None: never.
         tasks_per_feeder: pieces of work after which a feeder is replaced; None: never.
         is_pinned: whether a GPU is to read minibatches from where they lie.
@@ -95,7 +95,7 @@ class Feed:
         self._window = Window()
         self._jobs: list[Job] = []  # in the order in which they are wanted
         self._uncut: list[Job] = []  # those of them that nobody works on yet
-        self._samples = Samples(options.sample_nbytes)
+        self._samples = Samples(options.sample_nbytes or 0)
         self._pid = os.getpid()
         self._cargo_fd = ship(cargo if options.n_processes else None, "dataset")
         self._remote = self._remote_crew()

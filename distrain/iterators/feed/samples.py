@@ -13,7 +13,7 @@ class Samples:
     """Learned from the first answer, and from every answer after it.
 
     Args:
-        nbytes: of a sample; None if that is to be measured.
+        least: bytes that a sample takes at least.
 
     Attributes:
         layout: of minibatches; None where samples make no columns.
@@ -21,9 +21,10 @@ class Samples:
         seconds: for a sample, as lately measured; 0 before the first answer.
     """
 
-    def __init__(self, nbytes: int | None) -> None:
+    def __init__(self, least: int = 0) -> None:
         self.layout: Layout | None = None
-        self.nbytes = nbytes
+        self.nbytes: int | None = None
+        self._least = least
         self.seconds = 0.0
 
     def note(self, done: Done, rows: int) -> None:
@@ -31,9 +32,9 @@ class Samples:
         if self.nbytes is None:
             if done.layout:
                 self.layout = unpack_layout(done.layout)
-                self.nbytes = self.layout.row_nbytes
+                self.nbytes = max(self._least, self.layout.row_nbytes)
             else:
-                self.nbytes = _with_room(done.spilled, rows)
+                self.nbytes = max(self._least, _with_room(done.spilled, rows))
         seconds = max(done.seconds / rows, 1e-9)
         self.seconds = 0.9 * self.seconds + 0.1 * seconds if self.seconds else seconds
 
