@@ -143,8 +143,8 @@ def _socket(context: zmq.Context[Any], kind: int, pending: int) -> zmq.Socket[An
 
 
 def local_name() -> str:
-    """A fresh address for a local socket, which nobody can guess."""
-    return f"ipc://@distrain-{secrets.token_hex(16)}"
+    """A fresh address for a local socket, which nobody can guess; it says whose it is."""
+    return f"ipc://@distrain-{os.getpid()}-{secrets.token_hex(16)}"
 
 
 def hub(context: zmq.Context[Any], pending: int = 1000) -> zmq.Socket[Any]:

@@ -142,8 +142,8 @@ class Supervisor:
         finally:
             self._clean_up()
             signal.set_wakeup_fd(previous_wakeup)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            for number, handler in previous.items():  # at the end of a job that a signal ends, another one is no news
+                signal.signal(number, signal.SIG_IGN if self.received and number in _ENDING else handler)
             os.close(alarm)
             os.close(wakeup)
         return self._conclude()
@@ -253,6 +253,8 @@ class Supervisor:
         rank.code, rank.ended, rank.was_ended = -signal.SIGKILL, time.time(), self.is_ending
         rank.text = f"was lost: the process that looks after it (pid {keeper_pid}) was killed, and the rank with it."
         if not self.is_ending:
+            assert self.mpiexec is not None
+            self.mpiexec_failed = (self.mpiexec.poll() or 0) < 0  # a signal ended it, and it took its children along
             self._decide(_FOLLOWER_S)
 
     def _on_words(self, pipe: int) -> None:

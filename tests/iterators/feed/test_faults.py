@@ -298,8 +298,9 @@ print(iterator._feed._crew._nursery.pid, *(f.pid for f in iterator._feed._crew.f
 
 
 def names():
-    """Names of the abstract sockets of feeds on this machine."""
-    return {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "@distrain-" in line}
+    """Names of the abstract sockets of this process's feeds."""
+    own = f"@distrain-{os.getpid()}-"
+    return {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if own in line}
 
 
 def is_there(pid):

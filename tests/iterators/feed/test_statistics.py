@@ -3,7 +3,8 @@ from distrain.iterators.feed.statistics import Statistics
 
 def test_nothing_yet():
     assert Statistics().as_dict() == {
-        **{name: 0 for name in ("minibatches", "ready", "samples", "respawns", "refused", "spilled")},
+        **{name: 0 for name in ("minibatches", "ready", "samples", "respawns", "refused", "spilled", "stragglers")},
+        **{name: 0 for name in ("joined", "lost")},
         **{name: 0.0 for name in ("wait_s", "last_wait_s")},
         **{name: [] for name in ("samples_per_feeder_second", "slowest_samples", "deaths", "refusals")},
     }

@@ -32,8 +32,9 @@ class Data:
 
 
 def addresses():
-    """Local sockets of feeds, as the kernel lists them."""
-    return set(re.findall(r"@(distrain-[0-9a-f]{32})\s*$", Path("/proc/net/unix").read_text(), re.MULTILINE))
+    """Local sockets of this process's feeds, as the kernel lists them."""
+    pattern = rf"@(distrain-{os.getpid()}-[0-9a-f]{{32}})\s*$"
+    return set(re.findall(pattern, Path("/proc/net/unix").read_text(), re.MULTILINE))
 
 
 class Running:
