@@ -364,7 +364,7 @@ class Feed:
                 self._receive(member, protocol.unpack_reply(frames))
             except WireError as error:
                 self.statistics.note_refused(str(error))
-                self._supervisor.expel(member)
+                self._supervisor.expel(member, str(error))
 
     def _receive(self, member: Member, reply: protocol.Reply) -> None:
         if isinstance(reply, Hello):

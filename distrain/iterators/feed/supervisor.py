@@ -26,6 +26,7 @@ _STRIKES = 2  # feeders that a sample may end before it counts as poisonous
 _STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well be somebody else's doing
 _FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "stopped by a signal", "connection lost")
 _FAILED_STARTS = 3  # in a row
+_EXPELLED = 20  # in a row
 _FAILED_STARTS_FROM_OUTSIDE = 50  # the death of a nursery alone ends as many at once as there are feeders
 
 
@@ -76,6 +77,7 @@ class Supervisor:
         self._skipped = skipped
         self._send = send
         self._failed_starts = 0
+        self._expelled = 0  # feeders, since the last good answer
         self._stopped: dict[Feeder, int] = {}  # looks at which it was
         self._ended: dict[Feeder, str] = {}  # by this supervisor, and why
         self._looked = 0.0
@@ -99,14 +101,19 @@ class Supervisor:
         self._crew.hear()  # its first message may have been faster than the news of its birth
         return next((feeder for feeder in self._crew.feeders.values() if feeder.identity == member), None)
 
-    def expel(self, member: Member) -> None:
-        """Ends a feeder that talks nonsense; it is replaced like any other that died."""
+    def expel(self, member: Member, reason: str) -> None:
+        """Ends a feeder that talks nonsense; it is replaced like any other that died, but not for ever."""
         feeder = self.feeder_of(member)
-        if feeder is not None:
-            feeder.kill()
+        if feeder is None:
+            return
+        feeder.kill()
+        self._expelled += 1
+        if self._expelled == _EXPELLED:
+            self.problem = f"{_EXPELLED} messages of feeders in a row were refused, the last one because: {reason}"
 
     def count_task(self, member: Member) -> None:
         """A feeder has done a piece; after so many it is replaced, against what it may have leaked."""
+        self._expelled = 0
         if self._tasks_per_feeder is None:
             return
         feeder = self.feeder_of(member)

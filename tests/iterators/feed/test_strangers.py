@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from distrain import wire
+from distrain.errors import FeedError
 from distrain.iterators import MultiprocessIterator, SerialIterator
 from distrain.iterators.feed import protocol
 from distrain.iterators.feed.protocol import Broken, Cancelled, Done, Failed, Hello
@@ -243,3 +244,21 @@ def test_a_feeder_that_talks_nonsense_is_replaced(running):
     running.check(N // 8)
     assert running.iterator.stats()["deaths"] == [f"feeder {feeder.number} (pid {feeder.pid}): SIGKILL"]
     assert running.iterator.stats()["refused"] == 1
+
+
+class Corrupting:
+    """Spoils the messages of the process that reads it."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, i):
+        protocol.pack_reply = lambda reply: [b"\xc1"]
+        return i
+
+
+def test_feeders_that_talk_nothing_but_nonsense_are_not_replaced_for_ever():
+    with MultiprocessIterator(Corrupting(), 8, n_processes=2) as iterator:
+        with pytest.raises(FeedError, match="20 messages of feeders in a row were refused.*malformed"):
+            iterator.next()
+        assert iterator.stats()["refused"] >= 20
