@@ -360,6 +360,8 @@ class Feed:
             self._remote.read(self._receive)
         while int(self._hub.getsockopt(zmq.EVENTS)) & _READABLE:  # several times faster than to be told Again
             member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
+            if self._supervisor.is_former(member):
+                continue
             try:
                 self._receive(member, protocol.unpack_reply(frames))
             except WireError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from distrain import wire
@@ -27,6 +28,7 @@ _STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well b
 _FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "stopped by a signal", "connection lost")
 _FAILED_STARTS = 3  # in a row
 _EXPELLED = 20  # in a row
+_REMEMBERED = 100
 _FAILED_STARTS_FROM_OUTSIDE = 50  # the death of a nursery alone ends as many at once as there are feeders
 
 
@@ -81,6 +83,7 @@ class Supervisor:
         self._stopped: dict[Feeder, int] = {}  # looks at which it was
         self._ended: dict[Feeder, str] = {}  # by this supervisor, and why
         self._looked = 0.0
+        self._former: deque[Member] = deque(maxlen=_REMEMBERED)  # feeders that are gone
 
     def welcome(self, member: Member, hello: Hello) -> None:
         """A feeder says that it is there.
@@ -95,6 +98,10 @@ class Supervisor:
             feeder.is_ready = True
             self._failed_starts = 0
             self._window.join(member)
+
+    def is_former(self, member: Member) -> bool:
+        """Whether this is a feeder that is gone, whose last messages may still come in."""
+        return member in self._former
 
     def feeder_of(self, member: Member) -> Feeder | None:
         """The feeder of an identity, if there is one."""
@@ -159,6 +166,7 @@ class Supervisor:
     def lose(self, feeder: Feeder) -> None:
         """A feeder is dead: its work goes to others, and another one takes its place."""
         progress = self._arena.progress(feeder.number)
+        self._former.append(feeder.identity)
         cause = self._crew.bury(feeder)
         cause = self._ended.pop(feeder, cause)
         words = feeder.last_words()
