@@ -17,61 +17,68 @@ The floors; a file imports only from floors below its own:
        reproducible                 whether a minibatch is cut into shards
     0  errors, config               the exception tree; the switches of a thread
 
-`import distrain` starts neither MPI nor CUDA nor a thread.
+`import distrain` starts neither MPI nor CUDA nor a thread, and loads what a name needs when the name is first used.
 """
 
-from distrain import backend as backend
-from distrain import comm as comm
-from distrain import computational_graph as computational_graph
-from distrain import cuda as cuda
-from distrain import dataset as dataset
-from distrain import datasets as datasets
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from distrain import errors as errors
-from distrain import functions as functions
-from distrain import gradient_check as gradient_check
-from distrain import initializers as initializers
-from distrain import iterators as iterators
-from distrain import links as links
-from distrain import multi_node as multi_node
-from distrain import optimizer_hooks as optimizer_hooks
-from distrain import optimizers as optimizers
-from distrain import reporting as reporting
-from distrain import rng as rng
-from distrain import serializers as serializers
-from distrain import training as training
-from distrain.autograd import Function as Function
-from distrain.autograd import FunctionNode as FunctionNode
-from distrain.autograd import Parameter as Parameter
-from distrain.autograd import Variable as Variable
-from distrain.autograd import as_array as as_array
-from distrain.autograd import as_variable as as_variable
-from distrain.autograd import grad as grad
-from distrain.backend import get_array_module as get_array_module
-from distrain.backend import get_device as get_device
 from distrain.config import config as config
 from distrain.config import force_backprop_mode as force_backprop_mode
 from distrain.config import global_config as global_config
 from distrain.config import no_backprop_mode as no_backprop_mode
 from distrain.config import using_config as using_config
 from distrain.errors import DistrainError as DistrainError
-from distrain.initializers import Initializer as Initializer
-from distrain.links import Chain as Chain
-from distrain.links import ChainList as ChainList
-from distrain.links import Link as Link
-from distrain.links import Sequential as Sequential
-from distrain.optimizers import GradientMethod as GradientMethod
-from distrain.optimizers import Optimizer as Optimizer
-from distrain.optimizers import UpdateRule as UpdateRule
-from distrain.reporting import DictSummary as DictSummary
-from distrain.reporting import Reporter as Reporter
-from distrain.reporting import Summary as Summary
-from distrain.reporting import get_current_reporter as get_current_reporter
-from distrain.reporting import report as report
-from distrain.reporting import report_scope as report_scope
-from distrain.reproducible import set_reproducible as set_reproducible
-from distrain.rng import set_seed as set_seed
-from distrain.serializers import Deserializer as Deserializer
-from distrain.serializers import Serializer as Serializer
+
+if TYPE_CHECKING:  # what the rest of this file does, as type checkers and editors read it
+    from distrain import backend as backend
+    from distrain import comm as comm
+    from distrain import computational_graph as computational_graph
+    from distrain import cuda as cuda
+    from distrain import dataset as dataset
+    from distrain import datasets as datasets
+    from distrain import functions as functions
+    from distrain import gradient_check as gradient_check
+    from distrain import initializers as initializers
+    from distrain import iterators as iterators
+    from distrain import links as links
+    from distrain import multi_node as multi_node
+    from distrain import optimizer_hooks as optimizer_hooks
+    from distrain import optimizers as optimizers
+    from distrain import reporting as reporting
+    from distrain import rng as rng
+    from distrain import serializers as serializers
+    from distrain import training as training
+    from distrain.autograd import Function as Function
+    from distrain.autograd import FunctionNode as FunctionNode
+    from distrain.autograd import Parameter as Parameter
+    from distrain.autograd import Variable as Variable
+    from distrain.autograd import as_array as as_array
+    from distrain.autograd import as_variable as as_variable
+    from distrain.autograd import grad as grad
+    from distrain.backend import get_array_module as get_array_module
+    from distrain.backend import get_device as get_device
+    from distrain.initializers import Initializer as Initializer
+    from distrain.links import Chain as Chain
+    from distrain.links import ChainList as ChainList
+    from distrain.links import Link as Link
+    from distrain.links import Sequential as Sequential
+    from distrain.optimizers import GradientMethod as GradientMethod
+    from distrain.optimizers import Optimizer as Optimizer
+    from distrain.optimizers import UpdateRule as UpdateRule
+    from distrain.reporting import DictSummary as DictSummary
+    from distrain.reporting import Reporter as Reporter
+    from distrain.reporting import Summary as Summary
+    from distrain.reporting import get_current_reporter as get_current_reporter
+    from distrain.reporting import report as report
+    from distrain.reporting import report_scope as report_scope
+    from distrain.reproducible import set_reproducible as set_reproducible
+    from distrain.rng import set_seed as set_seed
+    from distrain.serializers import Deserializer as Deserializer
+    from distrain.serializers import Serializer as Serializer
 
 __version__ = "0.1.0"
 
@@ -129,3 +136,51 @@ __all__ = [
     "training",
     "using_config",
 ]
+
+# Where the names live that are no module of this package; `config`, an object and a module, is there from the start.
+_HOMES = {
+    "Chain": "links",
+    "ChainList": "links",
+    "Deserializer": "serializers",
+    "DictSummary": "reporting",
+    "Function": "autograd",
+    "FunctionNode": "autograd",
+    "GradientMethod": "optimizers",
+    "Initializer": "initializers",
+    "Link": "links",
+    "Optimizer": "optimizers",
+    "Parameter": "autograd",
+    "Reporter": "reporting",
+    "Sequential": "links",
+    "Serializer": "serializers",
+    "Summary": "reporting",
+    "UpdateRule": "optimizers",
+    "Variable": "autograd",
+    "as_array": "autograd",
+    "as_variable": "autograd",
+    "get_array_module": "backend",
+    "get_current_reporter": "reporting",
+    "get_device": "backend",
+    "grad": "autograd",
+    "report": "reporting",
+    "report_scope": "reporting",
+    "set_reproducible": "reproducible",
+    "set_seed": "rng",
+}
+
+
+if not TYPE_CHECKING:  # so that type checkers know every name, and no other
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'distrain' has no attribute {name!r}")
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"distrain.{_HOMES[name]}"), name)
+        else:
+            value = importlib.import_module(f"distrain.{name}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,7 @@
 from distrain.autograd.function import Function as Function
 from distrain.autograd.function_node import FunctionNode as FunctionNode
 from distrain.autograd.function_node import Primitive as Primitive
-from distrain.autograd.grad import grad as grad
+from distrain.autograd.gradients import grad as grad
 from distrain.autograd.parameter import Parameter as Parameter
 from distrain.autograd.variable import Variable as Variable
 from distrain.autograd.variable import VariableNode as VariableNode

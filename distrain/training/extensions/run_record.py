@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -83,6 +82,8 @@ class RunRecord(Extension):
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata  # takes a tenth of the time that a script needs to import everything else
+
     found = {"numpy": np.__version__}
     for name in _PACKAGES:
         try:
