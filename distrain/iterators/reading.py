@@ -72,12 +72,18 @@ class Reader:
         self._skips = checked_on_error(on_error) == "skip"
         self.draws = False
 
-    def examples(self, runs: Sequence[Run], before: Callable[[int], None] | None = None) -> list[Any]:
+    def examples(
+        self,
+        runs: Sequence[Run],
+        before: Callable[[int], None] | None = None,
+        kept: Callable[[int, Any], Any] | None = None,
+    ) -> list[Any]:
         """The examples of some samples, in order.
 
         Args:
             runs: the samples, by epoch.
             before: called with the number of each sample within the runs, before it is read.
+            kept: called with that number and the example; what it returns takes the example's place.
 
         Raises:
             Exception: what the dataset raises, with a note that names the sample.
@@ -86,7 +92,7 @@ class Reader:
             before_all = LegacyState()
             skipped = len(self.skipped)
             try:
-                examples = self.unseated(runs, before)
+                examples = self._examples(runs, before, kept, False)
                 problem = None
             except Exception as error:
                 problem = error
@@ -98,20 +104,27 @@ class Reader:
             del self.skipped[skipped:]
             before_all.restore()
         with seats.kept():
-            return self._examples(runs, before, True)
+            return self._examples(runs, before, kept, True)
 
     def unseated(self, runs: Sequence[Run], before: Callable[[int], None] | None = None) -> list[Any]:
         """As `examples`, for a caller that looks after the legacy generators itself. May run in several threads."""
-        return self._examples(runs, before, False)
+        return self._examples(runs, before, None, False)
 
-    def _examples(self, runs: Sequence[Run], before: Callable[[int], None] | None, seated: bool) -> list[Any]:
+    def _examples(
+        self,
+        runs: Sequence[Run],
+        before: Callable[[int], None] | None,
+        kept: Callable[[int, Any], Any] | None,
+        seated: bool,
+    ) -> list[Any]:
         examples: list[Any] = []
         try:
             for epoch, indices in runs:
                 for index in indices:
                     if before is not None:
                         before(len(examples))
-                    examples.append(self._example(epoch, index, seated))
+                    example = self._example(epoch, index, seated)
+                    examples.append(example if kept is None else kept(len(examples), example))
         finally:
             rng.at_sample(None)
         return examples

@@ -5,6 +5,7 @@ It has no state that matters. Any feeder can do any work, again and at any time,
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import socket
@@ -21,6 +22,10 @@ from distrain.iterators.feed.arena import ArenaView
 from distrain.iterators.feed.protocol import Broken, Cancelled, Hello, Work
 from distrain.iterators.feed.server import Server
 from distrain.iterators.feed.shipment import unship
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_LARGEST_FROM_HEAP = 32 << 20  # bytes; the most that glibc takes
+_MOST_KEPT = 256 << 20  # bytes at the end of the heap that are free
 
 
 def run(number: int, identity: bytes, address: str, token: bytes, arena_fd: int, cargo_fd: int, rank_fd: int) -> None:
@@ -44,7 +49,7 @@ def run(number: int, identity: bytes, address: str, token: bytes, arena_fd: int,
         line.send(protocol.pack_reply(Broken(traceback.format_exc()))[0])
         _wait_until_read(line, rank_fd)
         return
-    limit_threads()
+    settle()
     rng.set_seed(cargo.seed)
     arena = ArenaView(arena_fd, number)
     length = len(cargo.dataset)
@@ -105,14 +110,23 @@ class Desk:
                 self._line.send_multipart(protocol.pack_reply(Cancelled(content)))
 
 
-def limit_threads() -> None:
-    """One thread for libraries that have a pool of their own and are loaded already; feeders are the pool here."""
+def settle() -> None:
+    """Prepares a process for reading samples all its life.
+
+    - One thread for libraries that have a pool of their own and are loaded already; feeders are the pool here.
+    - The C library keeps memory that is freed. It would give big arrays back to the system at once, and have their
+      pages zeroed for the next sample, which costs several times the work of most datasets.
+    """
     cv2 = sys.modules.get("cv2")
     if cv2 is not None:
         cv2.setNumThreads(0)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)
+        mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
     gc.freeze()  # the dataset is here to stay
 
 

@@ -15,7 +15,7 @@ import zmq
 
 from distrain import rng, wire
 from distrain.iterators.feed import protocol
-from distrain.iterators.feed.feeder import Desk, limit_threads
+from distrain.iterators.feed.feeder import Desk, settle
 from distrain.iterators.feed.protocol import Busy, Knock
 from distrain.iterators.feed.remote_crew import name_of
 from distrain.iterators.feed.server import Cargo, Server
@@ -110,7 +110,7 @@ def work(number: int, address: str, offer: Offer, say: Callable[[str], None]) ->
     Raises:
         Refused: the rank reads something else.
     """
-    limit_threads()
+    settle()
     context = wire.new_context()
     knock = Knock(
         protocol.VERSION,

@@ -21,6 +21,8 @@ from distrain.iterators.feed.parcels import NO_REGION, Writer, payload
 from distrain.iterators.feed.protocol import Done, Failed, Work
 from distrain.iterators.reading import OnError, Reader
 
+_BIG = 1 << 14  # bytes of an example
+
 _known_layout = lru_cache(maxsize=64)(layouts.unpack_layout)
 
 
@@ -99,6 +101,13 @@ class Server:
                 if layout is not None and views is not None and layout.write_columns(views, work.start, columns, count):
                     return "columns", b"", 0, ()
                 return self._parcelled("parcel", [columns], region, layouts.layout_of_columns(columns))
+        if self._converter is None and layout is not None and views is not None and layout.row_nbytes >= _BIG:
+            in_place = _InPlace(layout, views, work.start)
+            self._reader.examples(work.runs, self._before, in_place)
+            self._finish_row()
+            if in_place.fits:
+                return "columns", b"", 0, ()
+            self._reader.skipped = []  # all are read once more, and travel as they are
         examples = self._reader.examples(work.runs, self._before)
         self._finish_row()
         if self._converter is not None:
@@ -166,6 +175,31 @@ class Server:
         trace = "".join(traceback.format_exception(error))
         arguments = [*error.args] if plain and len(error.args) < 16 else None
         return Failed(work.ticket, work.start + self._row, epoch, index, name, str(error), notes, trace, arguments)
+
+
+class _InPlace:
+    """Writes examples to their rows as soon as they are read, and lets go of them.
+
+    A big example is in the caches then, and its memory is free for the next one before the allocator asks the system
+    for more: fresh pages cost several times what the copy does.
+
+    Args:
+        layout: of the minibatch.
+        views: its columns.
+        start: row of the first example.
+
+    Attributes:
+        fits: whether all examples so far are in their rows.
+    """
+
+    def __init__(self, layout: layouts.Layout, views: Sequence[NDArray[Any]], start: int) -> None:
+        self.fits = True
+        self._layout = layout
+        self._views = views
+        self._start = start
+
+    def __call__(self, row: int, example: Any) -> None:
+        self.fits = self.fits and self._layout.write_examples(self._views, self._start + row, [example])
 
 
 def region_of(
