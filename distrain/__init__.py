@@ -23,7 +23,7 @@ The floors; a file imports only from floors below its own:
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distrain import errors as errors
 from distrain.config import config as config
@@ -171,7 +171,7 @@ _HOMES = {
 
 if not TYPE_CHECKING:  # so that type checkers know every name, and no other
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'distrain' has no attribute {name!r}")
         if name in _HOMES:
@@ -183,4 +183,4 @@ if not TYPE_CHECKING:  # so that type checkers know every name, and no other
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

@@ -21,7 +21,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 import msgpack
@@ -46,6 +46,9 @@ _CLOSE_S = 2.0
 _EVENT = struct.Struct("=HI")
 
 DONT_WAIT = zmq.DONTWAIT
+_SocketBase = zmq.backend.Socket
+_SEND_LAST, _SEND_PART = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
+_EVENTS_OPTION, _MORE_OPTION, _READABLE = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.POLLIN)
 Again = zmq.Again
 Unreachable = zmq.ZMQError
 
@@ -157,6 +160,26 @@ def hub(context: zmq.Context[Any], pending: int = 1000) -> zmq.Socket[Any]:
     socket = _socket(context, zmq.ROUTER, pending)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket
+
+
+def send_to(hub: zmq.Socket[Any], member: bytes, message: bytes) -> bool:
+    """Sends a message of one frame without waiting; False if the hub knows no such peer, or its queue is full."""
+    try:
+        _SocketBase.send(hub, member, _SEND_PART)  # in half the time of send_multipart
+        _SocketBase.send(hub, message, _SEND_LAST)
+    except Unreachable:
+        return False
+    return True
+
+
+def waiting_messages(hub: zmq.Socket[Any]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """The messages that have arrived: from whom, and their frames."""
+    while int(_SocketBase.get(hub, _EVENTS_OPTION)) & _READABLE:  # several times faster than to be told Again
+        member = _SocketBase.recv(hub, _SEND_LAST)
+        frames = []
+        while _SocketBase.get(hub, _MORE_OPTION):
+            frames.append(_SocketBase.recv(hub, _SEND_LAST))
+        yield member, frames
 
 
 def listen_locally(socket: zmq.Socket[Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -28,9 +30,34 @@ def test_all_is_sorted_and_complete(name: str) -> None:
     public = {
         n
         for n, value in vars(module).items()
-        if not n.startswith("_") and not isinstance(value, ModuleType) and n != "annotations"
+        if not n.startswith("_") and not isinstance(value, ModuleType) and n not in ("annotations", "TYPE_CHECKING")
     }
     assert public <= set(listed), f"{name} leaks {public - set(listed)}"
+
+
+def test_the_top_level_loads_what_it_names_and_nothing_else() -> None:
+    """Each name, asked for in a fresh process, is the one that type checkers see; others are errors."""
+    block = next(node for node in ast.parse(Path(distrain.__file__).read_text()).body if isinstance(node, ast.If))
+    named = {
+        alias.asname: f"{node.module}.{alias.name}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(named) | {"config", "errors", "DistrainError"} >= set(distrain.__all__) > set(named)
+    code = (
+        "import distrain, importlib, sys\n"
+        f"for name, place in {named!r}.items():\n"
+        "    value = getattr(distrain, name)\n"
+        "    home, _, attribute = place.rpartition('.')\n"
+        "    if home == 'distrain': assert value is sys.modules[place], name\n"
+        "    else: assert value is getattr(importlib.import_module(home), attribute), name\n"
+        "assert set(dir(distrain)) >= set(distrain.__all__)\n"
+        "try: distrain.nothing\n"
+        "except AttributeError as error: assert 'nothing' in str(error)\n"
+        "else: raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_names_a_chainer_script_uses() -> None:

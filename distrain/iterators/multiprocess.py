@@ -274,7 +274,8 @@ class MultiprocessIterator(PlannedIterator):
         """Orders what follows the last minibatch that was ordered, or this one."""
         last = self._ahead[-1][0] if self._ahead else planned
         rows = sum(span.stop - span.start for span in last.spans)
-        while len(self._ahead) < feed.depth(rows):
+        depth = feed.depth(rows)
+        while len(self._ahead) < depth:
             following = self._plan(last.step.epoch, last.step.position, last.orders_after)
             if following is None:
                 return
@@ -306,7 +307,7 @@ class MultiprocessIterator(PlannedIterator):
         deaths, refused, refusals, spilled (pieces that did not fit their place in shared memory), stragglers (samples
         that took a second and a hundred times as long as others), skipped.
         """
-        numbers = {} if self._feed is None else self._feed.statistics.as_dict()
+        numbers = {} if self._feed is None else self._feed.stats()
         return {**numbers, "skipped": self.skipped}
 
     def finalize(self) -> None:

@@ -38,7 +38,6 @@ from distrain.iterators.staging import pin
 _SLOW_S = 0.02  # a sample that takes longer holds up those behind it
 _SPARE_SLOTS = 2  # the minibatch in use, and the one before it
 _PENDING = 1 << 16  # messages to a feeder; there are never as many
-_READABLE = int(zmq.POLLIN)
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Feed:
         self._assign()
         if not job.is_decided:
             self._wait(job, patience, warn)
-        self.statistics.note_wait(time.perf_counter() - start, sum(other.is_decided for other in self._jobs))
+        self.statistics.note_wait(time.perf_counter() - start)
         for piece in job.pieces:
             if isinstance(piece.answer, Failed):
                 failure, piece.answer = piece.answer, None  # the next attempt reads it again
@@ -213,7 +212,11 @@ class Feed:
         slow may still write into this one, over what the user writes.
         """
         slot = job.slot
-        return slot is not None and (bool(slot.pending) or not any(other.is_free for other in self._arena.slots))
+        return slot is not None and (bool(slot.pending) or not self._has_room(job.rows))
+
+    def stats(self) -> dict[str, Any]:
+        """The statistics, and how many minibatches are there."""
+        return {**self.statistics.as_dict(), "ready": sum(job.is_decided for job in self._jobs)}
 
     def is_ready(self, job: Job) -> bool:
         """Whether `take` would give the minibatch at once."""
@@ -273,11 +276,18 @@ class Feed:
         """Memory for a minibatch; None if enough of them are being read or kept."""
         nbytes = self._samples.minibatch_nbytes(rows)
         slot = self._arena.free_slot(nbytes)
-        if slot is None and len(self._arena.slots) < self.depth(rows) + _SPARE_SLOTS:
+        if slot is None and self._may_grow(rows):
             slot = self._arena.add_slot(nbytes)
             if self._options.is_pinned:
                 pin(slot, slot.address, slot.nbytes)
         return slot
+
+    def _may_grow(self, rows: int) -> bool:
+        return len(self._arena.slots) < self.depth(rows) + _SPARE_SLOTS
+
+    def _has_room(self, rows: int) -> bool:
+        """Whether there is a slot for one more minibatch, or may be."""
+        return any(slot.is_free for slot in self._arena.slots) or self._may_grow(rows)
 
     def _piece_rows(self, rows: int) -> int:
         return rows if self._cargo.converter is not None else self._samples.piece_rows(rows, self._n_feeders)
@@ -307,11 +317,7 @@ class Feed:
     def _send(self, member: Member, message: bytes) -> bool:
         if self._remote is not None and member in self._remote:
             return self._remote.send(member, message)
-        try:
-            self._hub.send_multipart([member, message], zmq.NOBLOCK)
-        except wire.Unreachable:
-            return False
-        return True
+        return wire.send_to(self._hub, member, message)
 
     def _steal(self) -> None:
         """Gives idle feeders what others have not begun with."""
@@ -358,8 +364,7 @@ class Feed:
     def _read_mail(self) -> None:
         if self._remote is not None:
             self._remote.read(self._receive)
-        while int(self._hub.getsockopt(zmq.EVENTS)) & _READABLE:  # several times faster than to be told Again
-            member, *frames = self._hub.recv_multipart(zmq.NOBLOCK)
+        for member, frames in wire.waiting_messages(self._hub):
             if self._supervisor.is_former(member):
                 continue
             try:

@@ -319,6 +319,8 @@ def _opened(message: Any) -> tuple[str, list[Any]]:
 
 
 def _expect(word: str, fields: list[Any], *types: Any) -> None:
+    if tuple(map(type, fields)) == types:  # nearly always
+        return
     if len(fields) != len(types):
         raise WireError(f"{word!r} has {len(types)} fields, not {len(fields)}")
     for i, (field, kind) in enumerate(zip(fields, types, strict=True)):

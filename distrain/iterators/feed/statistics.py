@@ -19,7 +19,6 @@ class Statistics:
         minibatches: that were handed out.
         wait_s: seconds that the rank has waited for them.
         last_wait_s: for the last one.
-        ready: minibatches that were ready when the last one was handed out, this one included.
         samples: that were read.
         respawns: feeders that were replaced because they had died.
         joined, lost: feeders on other hosts that have come and gone.
@@ -35,7 +34,6 @@ class Statistics:
         self.minibatches = 0
         self.wait_s = 0.0
         self.last_wait_s = 0.0
-        self.ready = 0
         self.samples = 0
         self.respawns = 0
         self.joined = 0
@@ -50,12 +48,11 @@ class Statistics:
         self._slowest: list[tuple[float, int]] = []
         self._work: dict[bytes, tuple[int, float]] = {}
 
-    def note_wait(self, seconds: float, ready: int) -> None:
+    def note_wait(self, seconds: float) -> None:
         """A minibatch was asked for, and was there after so many seconds."""
         self.minibatches += 1
         self.wait_s += seconds
         self.last_wait_s = seconds
-        self.ready = ready
 
     def note_done(self, member: bytes, rows: int, seconds: float, slowest: float, index: int) -> None:
         """A feeder has read so many rows, the slowest sample in so many seconds."""
@@ -93,7 +90,6 @@ class Statistics:
             "minibatches": self.minibatches,
             "wait_s": self.wait_s,
             "last_wait_s": self.last_wait_s,
-            "ready": self.ready,
             "samples": self.samples,
             "samples_per_feeder_second": rates,
             "slowest_samples": [(index, seconds) for seconds, index in sorted(self._slowest, reverse=True)],

@@ -3,7 +3,7 @@ from distrain.iterators.feed.statistics import Statistics
 
 def test_nothing_yet():
     assert Statistics().as_dict() == {
-        **{name: 0 for name in ("minibatches", "ready", "samples", "respawns", "refused", "spilled", "stragglers")},
+        **{name: 0 for name in ("minibatches", "samples", "respawns", "refused", "spilled", "stragglers")},
         **{name: 0 for name in ("joined", "lost")},
         **{name: 0.0 for name in ("wait_s", "last_wait_s")},
         **{name: [] for name in ("samples_per_feeder_second", "slowest_samples", "deaths", "refusals")},
@@ -12,10 +12,10 @@ def test_nothing_yet():
 
 def test_waits():
     statistics = Statistics()
-    statistics.note_wait(0.5, 3)
-    statistics.note_wait(0.25, 1)
+    statistics.note_wait(0.5)
+    statistics.note_wait(0.25)
     found = statistics.as_dict()
-    assert (found["minibatches"], found["wait_s"], found["last_wait_s"], found["ready"]) == (2, 0.75, 0.25, 1)
+    assert (found["minibatches"], found["wait_s"], found["last_wait_s"]) == (2, 0.75, 0.25)
 
 
 def test_rates_are_those_of_each_feeder():
