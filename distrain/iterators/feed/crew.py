@@ -18,6 +18,9 @@ from distrain import wire
 from distrain.errors import FeedError
 from distrain.iterators.feed import nursery
 
+STOPPED_LOOKS = 10
+"""Looks in a row at which a process is stopped, after which it is replaced."""
+
 _START_S = 60.0  # for an interpreter on a busy machine with a slow disk
 _OBITUARY_S = 2.0
 _CLOSE_S = 5.0
@@ -63,11 +66,7 @@ class Feeder:
     @property
     def is_stopped(self) -> bool:
         """Whether a signal has stopped it, so that it will not move until another one lets it."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] in ("T", "t")
+        return _is_stopped(self.pid)
 
     def last_words(self) -> str:
         """What faulthandler has written."""
@@ -99,6 +98,7 @@ class Crew:
         self._statuses: dict[int, int] = {}  # wait status by pid
         self._wanted: dict[int, tuple[bytes, float]] = {}  # identity and time of the order, by number
         self._lost_in_a_row = 0
+        self._stopped_looks = 0  # at the nursery, while it owes a feeder
 
     def hire(self, number: int) -> None:
         """Orders a feeder, which is there when `hear` has put it into `feeders`."""
@@ -125,9 +125,13 @@ class Crew:
                 self._lose_nursery()
 
     def check(self) -> None:
-        """Ends a nursery that does not answer any more; `hear` then finds it gone."""
+        """Ends a nursery that owes a feeder and does not answer any more; `hear` then finds it gone."""
+        if self._nursery is None or not self._wanted:
+            return
         now = time.monotonic()
-        if any(now - since > _START_S for _, since in self._wanted.values()) and self._nursery is not None:
+        self._stopped_looks = self._stopped_looks + 1 if _is_stopped(self._nursery.pid) else 0
+        if self._stopped_looks >= STOPPED_LOOKS or any(now - since > _START_S for _, since in self._wanted.values()):
+            self._stopped_looks = 0
             self._nursery.kill()
 
     def _listen(self, control: socket.socket) -> None:
@@ -194,6 +198,14 @@ class Crew:
             feeder.close()
         self.feeders.clear()
         self._nursery = self.control = None
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in ("T", "t")
 
 
 def _cause(status: int | None) -> str:

@@ -420,7 +420,7 @@ class Feed:
 
     def _into_columns(self, piece: Piece) -> None:
         if not write_into_columns(piece):
-            self._samples.layout = None  # examples differ, so columns are no use; the next minibatches lie in regions
+            self._samples.give_up_layout()  # the next minibatches lie in regions
 
     def close(self) -> None:
         """Ends the feeders. Arrays that were handed out stay good."""

@@ -6,6 +6,7 @@ from distrain.iterators.feed.layout import Layout, unpack_layout
 from distrain.iterators.feed.protocol import Done
 
 _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank 0.1 ms
+_AGREEING = 16
 _PIECES = 4  # a feeder has at most of one minibatch
 
 
@@ -24,8 +25,11 @@ class Samples:
     def __init__(self, least: int = 0) -> None:
         self.layout: Layout | None = None
         self.nbytes: int | None = None
-        self._least = least
         self.seconds = 0.0
+        self._least = least
+        self._patience = _AGREEING
+        self._agreeing = 0  # pieces in a row that would fit the layout that is not used any more
+        self._former: bytes = b""
 
     def note(self, done: Done, rows: int) -> None:
         """Takes note of an answer about so many rows."""
@@ -35,8 +39,22 @@ class Samples:
                 self.nbytes = max(self._least, self.layout.row_nbytes)
             else:
                 self.nbytes = max(self._least, _with_room(done.spilled, rows))
+        elif self.layout is None and self._former:
+            self._agreeing = self._agreeing + 1 if done.layout == self._former else 0
+            if self._agreeing == self._patience:
+                self.layout, self._former = unpack_layout(done.layout), b""
         seconds = max(done.seconds / rows, 1e-9)
         self.seconds = 0.9 * self.seconds + 0.1 * seconds if self.seconds else seconds
+
+    def give_up_layout(self) -> None:
+        """An example did not fit, so columns are of no use, until many pieces in a row would have fitted them.
+
+        Each time it takes twice as many: where odd ones come again and again, columns are not tried again and again.
+        """
+        if self.layout is not None:
+            self._former, self._agreeing = self.layout.packed, 0
+            self._patience *= 2
+            self.layout = None
 
     def note_spilled(self, nbytes: int, rows: int) -> None:
         """A minibatch of so many rows would have needed so many bytes."""

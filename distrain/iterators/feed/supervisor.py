@@ -10,7 +10,7 @@ from distrain import wire
 from distrain.errors import FeedError, WireError
 from distrain.iterators.feed import protocol
 from distrain.iterators.feed.arena import Arena
-from distrain.iterators.feed.crew import Crew, Feeder
+from distrain.iterators.feed.crew import STOPPED_LOOKS, Crew, Feeder
 from distrain.iterators.feed.outcome import poisonous
 from distrain.iterators.feed.protocol import Hello
 from distrain.iterators.feed.server import Cargo
@@ -21,7 +21,7 @@ from distrain.iterators.reading import Skipped
 LOOK_S = 0.1
 """Between two looks at what the feeders are doing."""
 
-_STOPPED_LOOKS = 10  # after which a feeder that a signal has stopped is replaced
+
 _STACK_S = 0.2  # for a hung feeder to write down where it hangs
 _STRIKES = 2  # feeders that a sample may end before it counts as poisonous
 _STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well be somebody else's doing
@@ -152,7 +152,7 @@ class Supervisor:
                 self._end(feeder, f"no end after {self._sample_timeout:g} s")
             elif feeder.is_stopped:
                 self._stopped[feeder] = self._stopped.get(feeder, 0) + 1
-                if self._stopped[feeder] >= _STOPPED_LOOKS:
+                if self._stopped[feeder] >= STOPPED_LOOKS:
                     self._end(feeder, "stopped by a signal")
             else:
                 self._stopped.pop(feeder, None)
