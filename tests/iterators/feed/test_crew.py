@@ -62,6 +62,12 @@ def hired(crew, count=2):
     return sorted(crew.feeders.values(), key=lambda feeder: feeder.number)
 
 
+def catches(pid, number):
+    """Whether a process has a handler for a signal; feeders have one for crashes from early on."""
+    (mask,) = (line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def died(feeder):
     return bool(select.select([feeder.pidfd], [], [], LIMIT_S)[0])
 
@@ -80,6 +86,7 @@ def test_feeders_are_born_and_end_with_the_crew():
 def test_a_death_is_told_with_its_cause(number):
     with crew_of() as crew:
         first, second = hired(crew)
+        until(lambda: catches(first.pid, signal.SIGSEGV), crew)
         os.kill(first.pid, number)
         assert died(first)
         assert crew.bury(first) == signal.Signals(number).name
