@@ -53,13 +53,17 @@ class Column:
     def fits(self, values: Sequence[Any]) -> bool:
         """Whether these elements may stand in the column."""
         if self.is_plain:
-            kind = _PLAIN_TYPES[self.dtype]
+            kind = self._plain_type
             return all(type(value) is kind for value in values)
         dtype, shape = self.np_dtype, self.shape
         return all(
             isinstance(value, (np.ndarray, np.generic)) and value.dtype == dtype and value.shape == shape
             for value in values
         )
+
+    @cached_property
+    def _plain_type(self) -> type:
+        return _PLAIN_TYPES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,33 @@ class Layout:
         if not isinstance(columns, dict) or tuple(columns) != self.keys:
             return None
         return list(columns.values())
+
+    def write_example(self, views: Sequence[NDArray[Any]], row: int, example: Any) -> bool:
+        """`write_examples` for a single one, in a third of the time."""
+        values: Any = (example,)
+        if self.kind == "tuple":
+            if type(example) is not tuple or len(example) != len(self.columns):
+                return False
+            values = example
+        elif self.kind == "dict":
+            if type(example) is not dict or example.keys() != set(self.keys):
+                return False
+            values = [example[key] for key in self.keys]
+        for column, view, value in zip(self.columns, views, values, strict=True):
+            if column.is_plain:
+                if type(value) is not column._plain_type:
+                    return False
+            elif (
+                not isinstance(value, (np.ndarray, np.generic))
+                or value.dtype != column.np_dtype
+                or value.shape != column.shape
+            ):
+                return False
+            try:
+                view[row] = value
+            except OverflowError:  # an integer of more than 64 bits
+                return False
+        return True
 
     def write_examples(self, views: Sequence[NDArray[Any]], start: int, examples: Sequence[Any]) -> bool:
         """Writes examples to rows `start …` of the columns; False, and nothing of use written, if one does not fit."""

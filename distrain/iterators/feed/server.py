@@ -199,7 +199,7 @@ class _InPlace:
         self._start = start
 
     def __call__(self, row: int, example: Any) -> None:
-        self.fits = self.fits and self._layout.write_examples(self._views, self._start + row, [example])
+        self.fits = self.fits and self._layout.write_example(self._views, self._start + row, example)
 
 
 def region_of(

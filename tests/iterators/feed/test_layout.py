@@ -62,6 +62,9 @@ def test_written_in_pieces_they_are_what_concat_examples_makes(examples):
     for start, stop in [(2, rows), (0, 1), (1, 2)]:
         assert layout.write_examples(views, start, examples[start:stop])
     assert is_same(layout.assembled(views), concat_examples(examples))
+    one_by_one = layout.views(memory_for(layout, rows), rows)
+    assert all(layout.write_example(one_by_one, row, example) for row, example in enumerate(examples))
+    assert is_same(layout.assembled(one_by_one), layout.assembled(views))
     for row, example in enumerate(examples):
         found = layout.example(views, row)
         assert is_same(found, example)
@@ -130,6 +133,7 @@ def test_what_does_not_fit_is_refused(first, examples):
     assert layout.write_examples(views, 0, [first])
     before = layout.example([view.copy() for view in views], 0)
     assert not layout.write_examples(views, 1, examples)
+    assert not all(layout.write_example(views, 1 + i, example) for i, example in enumerate(examples))
     assert is_same(layout.example(views, 0), before)
 
 
