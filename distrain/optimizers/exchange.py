@@ -11,6 +11,7 @@ thread sends in a fixed order as the backward pass fills them. Which is faster i
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from distrain import backend
 from distrain.autograd import Parameter, Variable
 from distrain.autograd.uses import count_uses
+from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import WorldError
 from distrain.optimizers.buckets import Bucket, cut, in_order
@@ -57,6 +59,11 @@ class Exchange:
         return np.empty(len(group.buffer), dtype)
 
     def _sum(self, g: int, start: int, stop: int) -> None:
+        began = time.perf_counter()
+        self._sum_slice(g, start, stop)
+        clock.lap("sending", began)
+
+    def _sum_slice(self, g: int, start: int, stop: int) -> None:
         flat, wire = self._groups[g].buffer[start:stop], self._wires[g]
         if wire is None:
             self._comm.channel.allreduce(flat)

@@ -14,6 +14,7 @@ from typing import Any
 
 from distrain import black_box
 from distrain import comm as comm_module
+from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
@@ -244,7 +245,9 @@ class Trainer:
                 for trigger, extension, name in active:
                     self._running = name
                     if trigger(self):
+                        start = time.perf_counter()
                         extension(self)
+                        clock.note(name, start)
                 self._running = None
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
