@@ -14,7 +14,7 @@ The floors; a file imports only from floors below its own:
     2  backend, cuda                devices; the one door to CuPy
     1  env, files, rng, minibatch   who am I; whole files; randomness by position; whose samples are these
        black_box                    what a rank leaves for the launcher
-       reproducible                 whether a minibatch is cut into shards
+       reproducible, clock          whether a minibatch is cut into shards; where the time of a step goes
     0  errors, config               the exception tree; the switches of a thread
 
 `import distrain` starts neither MPI nor CUDA nor a thread, and loads what a name needs when the name is first used.
