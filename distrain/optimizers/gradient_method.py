@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,11 @@ class GradientMethod(Optimizer):
                 param.settle_grad()
         self._flatten()
         if self.comm.size > 1:
+            if self._plan.is_double and self._loss_scale is not None and self._loss_scale.is_dynamic:  # type: ignore[union-attr]
+                raise ArgumentError(
+                    "double buffering updates with the gradients of the step before, which may have had another loss "
+                    "scale: give loss_scaling a constant scale, or leave double buffering out"
+                )
             self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]
             start = clock.lap("exchange", start)
         self._apply()
@@ -173,9 +179,13 @@ class GradientMethod(Optimizer):
             exchange.start(loss if weight and self._all_sized and self._is_in_place() else None)
         if not weight:
             return
-        scale = self._loss_scale.value if self._loss_scale is not None else None
+        scaling = self._loss_scale
+        scale = None if scaling is None else scaling.value
+        # A dynamic scale is expected to be too large now and then; whether NumPy warns depends on the BLAS.
+        expected = np.errstate(over="ignore", invalid="ignore") if scaling and scaling.is_dynamic else nullcontext()
         try:
-            loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
+            with expected:
+                loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
         except BaseException:
             if exchange is not None:
                 exchange.cancel()
@@ -251,6 +261,8 @@ class GradientMethod(Optimizer):
             how: "direct": in one call when the backward pass is over; "buckets": in parts, while the backward pass
                 still works on the others; "measure": whichever is faster in the first steps; "auto": "measure" on two
                 ranks. On more, where the way they are sent can change the last bits of a sum, it goes by their size.
+                "double" buffering: gradients are summed while the next step computes, which is updated with them; so
+                each update uses the gradients of the step before, the first step none, and a resumed run again none.
             bucket_bytes: size of the parts.
             dtype: float16 halves what is sent: each gradient is rounded once before it is sent and once after the
                 sum, which is taken in float32. None: the gradients' own.
