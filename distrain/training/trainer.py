@@ -20,6 +20,7 @@ from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.persistents import average_over_ranks
+from distrain.training.same_data import require_same_data
 from distrain.training.triggers import agreement
 from distrain.training.triggers.trigger import Trigger, get_trigger
 from distrain.training.updater import Updater
@@ -215,7 +216,7 @@ class Trainer:
     def _loop(self, entries: list[_Entry]) -> None:
         """From the first check to the last step."""
         _make_writable(self.out, self.comm)
-        self._agree_on_extensions()
+        self._agree_with_ranks()
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = is_over and is_over(self)  # resumed from its last snapshot
         for entry in entries:
@@ -269,10 +270,12 @@ class Trainer:
             agreement.gather(entry.trigger)
         agreement.gather(self.stop_trigger)
 
-    def _agree_on_extensions(self) -> None:
-        """Keeps extensions and triggers that are not on every rank from waiting for the other ranks."""
+    def _agree_with_ranks(self) -> None:
+        """Compares the data, and keeps extensions and triggers that are not on every rank from waiting for others."""
         if self.comm.size == 1:
             return
+        iterators = {f"iterator {name!r}": one for name, one in getattr(self.updater, "_iterators", {}).items()}
+        require_same_data(self.comm, iterators)
         mine = {entry.name: entry.runs_on for entry in self._entries.values()}
         everybody = self.comm.allgather_obj(mine)
         for name, entry in self._entries.items():
