@@ -139,7 +139,9 @@ def _array(path: Path, entries: Entries) -> Iterator[dict[str, Any]]:
         whole = _decoded(text)
         if isinstance(whole, dict):
             check_format(path, whole)
-        raise CorruptFileError(f"{path} is no log: it does not begin with a JSON array, but with {text[start:][:20]!r}.")
+        raise CorruptFileError(
+            f"{path} is no log: it does not begin with a JSON array, but with {text[start:][:20]!r}."
+        )
     position = _skip(text, start + 1)
     while text[position : position + 1] != "]":
         try:
@@ -148,7 +150,9 @@ def _array(path: Path, entries: Entries) -> Iterator[dict[str, Any]]:
             entries.problems.append(f"{path.name} ends within an entry, or is damaged after entry {entries.total}.")
             return
         if not isinstance(entry, dict):
-            raise CorruptFileError(f"{path} is no log: entry {entries.total + 1} is no JSON object but {str(entry)[:20]}.")
+            raise CorruptFileError(
+                f"{path} is no log: entry {entries.total + 1} is no JSON object but {str(entry)[:20]}."
+            )
         yield entry
         position = _skip(text, position)
         if text[position : position + 1] == ",":
@@ -170,5 +174,6 @@ def check_format(path: Path, head: dict[str, Any]) -> None:
     version = head.get("format", FORMAT)
     if version != FORMAT:
         raise SerializationError(
-            f"{path} has format {str(version)[:20]}, and this version of distrain reads format {FORMAT}. Install a newer distrain."
+            f"{path} has format {str(version)[:20]}, and this version of distrain reads format {FORMAT}. "
+            "Install a newer distrain."
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import importlib.metadata
 import json
 import math
 import os
@@ -20,7 +21,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import distrain
 from distrain.errors import ArgumentError, SerializationError
 from distrain.files import atomic_write
 from distrain.results.graph import to_svg
@@ -106,10 +106,17 @@ def as_data(runs: Sequence[Run]) -> dict[str, Any]:
     """What the page shows, as JSON has it: the argument of `show` in `page/page.js`."""
     return {
         "format": FORMAT,
-        "version": distrain.__version__,
+        "version": _version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": [_run(run) for run in runs],
     }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("distrain")
+    except importlib.metadata.PackageNotFoundError:  # a source tree on PYTHONPATH
+        return "(not installed)"
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from distrain.errors import LaunchError
 
 def add_to(commands: Any) -> None:
     """Enters the subcommand; all its options are passed on."""
-    parser = commands.add_parser(
-        "report", help="write an HTML page about trainings", add_help=False, prefix_chars="\0"
-    )
+    parser = commands.add_parser("report", help="write an HTML page about trainings", add_help=False, prefix_chars="\0")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     parser.set_defaults(start=_start)
 

@@ -31,7 +31,11 @@ class Browser:
         self.events: list[dict[str, Any]] = []
         command = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
         options = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        options += ["--disable-dev-shm-usage", "--disable-background-networking", f"--user-data-dir={folder / 'profile'}"]
+        options += [
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            f"--user-data-dir={folder / 'profile'}",
+        ]
         self.process = subprocess.Popen(
             ["/bin/bash", "-c", command, program, *options, "about:blank"],
             pass_fds=(to_read, to_write),
@@ -92,9 +96,7 @@ class Browser:
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0))))")
 
     def look(self, width: int, dark: bool = False, height: int = 900) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.frame()

@@ -72,7 +72,7 @@ class Chart {
         if (!Object.hasOwn(run.columns, key)) return;
         const raw = numbers(run.columns[key]);
         this.series.push({
-          run, key, xs, raw, ys: smoothed(raw, this.state.smoothing),
+          run, key, xs, raw, marks: xs.map((x, i) => (raw[i] === null ? null : x)), ys: smoothed(raw, this.state.smoothing),
           color: number % COLORS, dash: place % DASHES.length,
           name: this.keys.length > 1 ? `${run.name}: ${key}` : run.name,
         });
@@ -167,6 +167,9 @@ class Chart {
       line(context, toX(tick * size), box.bottom, toX(tick * size), box.bottom + 4);
       context.fillText(shown(tick), toX(tick * size), box.bottom + 6);
     }
+    const below = this.state.log ? this.series.flatMap((one) => one.raw).filter((y) => y !== null && y <= 0).length : 0;
+    context.textAlign = "left";
+    if (below) context.fillText(`${below} values ≤ 0 are not shown`, box.left, box.bottom + 21);
     context.textAlign = "right";
     const unit = this.unit ? ` / ${this.unit.name}` : "";
     context.fillText(AXES[this.state.axis].label + unit, box.right, box.bottom + 21);
@@ -213,7 +216,7 @@ class Chart {
     context.strokeStyle = theme.text;
     line(context, x, box.top, x, box.bottom);
     for (const one of this.series) {
-      const i = nearest(one.xs, cursor);
+      const i = nearest(one.marks, cursor);
       if (i < 0 || !Number.isFinite(one.ys[i]) || (this.state.log && one.ys[i] <= 0)) continue;
       context.beginPath();
       context.arc(toX(one.xs[i]), toY(one.ys[i]), 4, 0, 7);
@@ -228,7 +231,7 @@ class Chart {
     const at = (x) => (this.unit ? `${shown(x / this.unit.size)} ${this.unit.name}` : shown(x));
     const said = [];
     const rows = this.series.map((one) => {
-      const i = cursor === null ? lastNumber(one) : nearest(one.xs, cursor);
+      const i = cursor === null ? lastNumber(one) : nearest(one.marks, cursor);
       const value = i < 0 ? "" : shown(one.ys[i]);
       const place = i < 0 ? "" : one.xs[i] === null ? "" : `${AXES[axis].label} ${at(one.xs[i])}`;
       said.push(`${one.name} ${value || "no number"}`);
