@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{run.path}: {problem}", file=sys.stderr)
     entries = sum(run.entries.total for run in runs)
     size = os.path.getsize(options.output)
-    print(f"{options.output}: {len(runs)} run{'s'[: len(runs) > 1]}, {entries} entries, {size / 1000:,.0f} kB")
+    counts = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {entries} {'entry' if entries == 1 else 'entries'}"
+    print(f"{options.output}: {counts}, {size / 1000:,.0f} kB")
     return 0
 
 

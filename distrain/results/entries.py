@@ -19,7 +19,7 @@ class Entries:
     """The numbers of a log, by column.
 
     Args:
-        limit: so many entries are kept at least, if there are so many, and less than twice as many.
+        limit: so many entries are kept at least, if there are so many, and no more than twice as many.
 
     Attributes:
         columns: one list a key, all of one length; None where an entry lacks the key or has no number there.

@@ -14,8 +14,8 @@ import importlib.metadata
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -51,7 +51,9 @@ def write_report(places: Sequence[str | os.PathLike[str]], path: str | os.PathLi
     target = Path(path)
     if target.suffix.lower() not in _ENDINGS:  # `-o result/log` by mistake would replace the log
         raise ArgumentError(f"the report is to be written to {target}; let its name end with .html.")
-    runs = [read_run(place, name) for place, name in zip(places, _names(places), strict=True)]
+    if not places:
+        raise ArgumentError("a report needs at least one result folder.")
+    runs = _with_names(places, [read_run(place) for place in places])
     text = as_page(runs)
     try:
         with atomic_write(target) as stream:
@@ -63,17 +65,17 @@ def write_report(places: Sequence[str | os.PathLike[str]], path: str | os.PathLi
     return runs
 
 
-def _names(places: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Names that tell the runs apart: those of the folders, or whole paths where these are alike."""
-    if not places:
-        raise ArgumentError("a report needs at least one result folder.")
-    paths = [Path(place) for place in places]
-    for path, times in Counter(os.path.realpath(one) for one in paths).items():
-        if times > 1:
-            raise ArgumentError(f"{path} is given {times} times; once is enough.")
-    folders = [one.parent if one.is_file() else one for one in paths]
-    short = [one.resolve().name for one in folders]
-    return [name if name and short.count(name) == 1 else str(one) for name, one in zip(short, paths, strict=True)]
+def _with_names(places: Sequence[str | os.PathLike[str]], runs: Sequence[Run]) -> list[Run]:
+    """The runs with names that tell them apart: those of the folders, or the places as given where these are alike."""
+    logs = [os.path.realpath(run.path / run.log) for run in runs]
+    names = [run.name for run in runs]
+    for place, log in zip(places, logs, strict=True):
+        if logs.count(log) > 1:
+            raise ArgumentError(f"{os.fspath(place)} is given {logs.count(log)} times; once is enough.")
+    return [
+        run if names.count(run.name) == 1 else replace(run, name=os.fspath(place))
+        for place, run in zip(places, runs, strict=True)
+    ]
 
 
 def as_page(runs: Sequence[Run]) -> bytes:

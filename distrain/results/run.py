@@ -77,17 +77,19 @@ def read_run(place: str | os.PathLike[str], name: str | None = None, limit: int 
         SerializationError: a newer version has written the files, the log is none, or it cannot be read.
     """
     path = Path(place)
-    log = _find_log(path)
-    folder = log.parent
     try:
+        log = _find_log(path)
+        folder = log.parent
         entries = read_entries(log, limit)
+        snapshots = _snapshots(folder)
     except OSError as error:
-        raise SerializationError(f"{log} cannot be read: {error.strerror or error}.") from error
+        where = error.filename or path
+        raise SerializationError(f"{where} cannot be read: {error.strerror or error}.") from error
     problems = list(entries.problems)
     starts = _starts(folder / "run.json", problems)
     graph = _graph(folder / "cg.dot", problems)
     name = name or folder.resolve().name or str(folder)
-    return Run(name, folder, log.name, entries, starts, _snapshots(folder), graph, problems)
+    return Run(name, folder, log.name, entries, starts, snapshots, graph, problems)
 
 
 def _find_log(path: Path) -> Path:

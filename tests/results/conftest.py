@@ -154,3 +154,36 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     found = Browser(program, tmp_path_factory.mktemp("browser"))
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Result folders of two real trainings; the second was resumed."""
+    import distrain.functions as F
+    import distrain.links as L
+    from distrain import datasets, optimizers, serializers, training
+    from distrain.iterators import SerialIterator
+    from distrain.training import extensions
+
+    def train(units: int, epochs: int, resume: str = "") -> Path:
+        out = folder / f"units {units}"
+        model = L.Classifier(L.Sequential(L.Linear(64, units), F.relu, L.Linear(units, 10)))
+        iterator = SerialIterator(datasets.SubDataset(digits, 0, 300), 100, seed=1)
+        updater = training.StandardUpdater(iterator, optimizers.Adam().setup(model))
+        trainer = training.Trainer(updater, (epochs, "epoch"), out=out)
+        test = SerialIterator(datasets.SubDataset(digits, 300, 400), 100, repeat=False, shuffle=False)
+        trainer.extend(extensions.Evaluator(test, model))
+        trainer.extend(extensions.LogReport())
+        trainer.extend(extensions.RunRecord())
+        trainer.extend(extensions.dump_graph("main/loss"))
+        trainer.extend(extensions.snapshot(), trigger=(1, "epoch"))
+        if resume:
+            serializers.load_npz(out / resume, trainer)
+        trainer.run()
+        return out
+
+    folder = tmp_path_factory.mktemp("runs")
+    digits, _ = datasets.get_digits()
+    folders = [train(8, 5), train(4, 2)]
+    train(4, 4, resume="snapshot_iter_6")
+    return folders
