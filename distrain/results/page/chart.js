@@ -59,11 +59,24 @@ class Chart {
   update(runs, keys) {
     this.runs = runs;
     this.keys = keys;
-    this.refresh();
+    this.compute();
   }
 
-  // Computes what is drawn; to be called when the state has changed, except for the cursor.
+  // The state has changed, and not only the cursor. Charts that nobody sees wait until somebody does.
   refresh() {
+    this.isStale = true;
+    if (this.isVisible) this.compute();
+  }
+
+  appear(isVisible) {
+    this.isVisible = isVisible;
+    if (!isVisible) return;
+    if (this.isStale) this.compute();
+    else this.paint();
+  }
+
+  compute() {
+    this.isStale = false;
     this.series = [];
     this.runs.forEach((run, number) => {
       if (this.state.hidden.has(run.name)) return;
@@ -86,18 +99,27 @@ class Chart {
     this.paint();
   }
 
-  // Draws the chart as it is now, if anybody sees it.
-  paint() {
+  // Draws the chart as it is now, if anybody sees it. If only the cursor has moved, the curves are taken from a copy.
+  paint(onlyCursor = false) {
     this.read();
     if (!this.isVisible) return;
     const width = this.canvas.clientWidth;
     const height = this.canvas.clientHeight;
     const scale = window.devicePixelRatio || 1;
-    this.canvas.width = Math.round(width * scale);
-    this.canvas.height = Math.round(height * scale);
+    const theme = themeNow();
+    if (!onlyCursor || !this.layer) {
+      this.layer = make("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
+      const context = this.layer.getContext("2d");
+      context.scale(scale, scale);
+      this.plot = this.draw(context, width, height, theme);
+      this.canvas.width = this.layer.width;
+      this.canvas.height = this.layer.height;
+    }
     const context = this.canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    if (this.layer.width && this.layer.height) context.drawImage(this.layer, 0, 0);
     context.setTransform(scale, 0, 0, scale, 0, 0);
-    this.plot = this.draw(context, width, height, themeNow(), this.state.cursor);
+    if (this.plot && this.state.cursor !== null) this.drawCursor(context, theme, this.plot, this.state.cursor);
   }
 
   range() {
@@ -124,8 +146,8 @@ class Chart {
     return { left, right, low: low - pad, high: high + pad };
   }
 
-  // Draws into any context; returns how places on it belong to x.
-  draw(context, width, height, theme, cursor) {
+  // Draws all but the cursor into any context; returns where on it which numbers are.
+  draw(context, width, height, theme) {
     context.fillStyle = theme.back;
     context.fillRect(0, 0, width, height);
     context.font = theme.font;
@@ -146,8 +168,7 @@ class Chart {
     this.drawAxes(context, theme, box, range, yTicks, toX, toY);
     this.drawRestarts(context, theme, box, toX);
     for (const one of this.series) this.drawSeries(context, theme, box, one, toX, toY);
-    if (cursor !== null) this.drawCursor(context, theme, box, cursor, toX, toY);
-    return { box, range };
+    return { box, range, toX, toY };
   }
 
   drawAxes(context, theme, box, range, yTicks, toX, toY) {
@@ -210,7 +231,7 @@ class Chart {
     });
   }
 
-  drawCursor(context, theme, box, cursor, toX, toY) {
+  drawCursor(context, theme, { box, toX, toY }, cursor) {
     const x = toX(cursor);
     if (x < box.left - 1 || x > box.right + 1) return;
     context.strokeStyle = theme.text;
@@ -284,7 +305,7 @@ class Chart {
     context.font = theme.font.replace("12px", "bold 16px");
     context.fillText(this.title, 16, 30);
     context.translate(0, 44);
-    this.draw(context, PNG.width, PNG.height, theme, null);
+    this.draw(context, PNG.width, PNG.height, theme);
     context.font = theme.font;
     context.textAlign = "left";
     context.textBaseline = "middle";

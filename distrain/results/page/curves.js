@@ -15,6 +15,12 @@ function numbers(column) {
 
 // Where on the axis the entries of a run are. Entries without the key are null; a log without it is counted through.
 function positions(run, axis) {
+  if (!placed.has(run)) placed.set(run, {});
+  return (placed.get(run)[axis] ||= computedPositions(run, axis));
+}
+const placed = new WeakMap();
+
+function computedPositions(run, axis) {
   const column = Object.hasOwn(run.columns, AXES[axis].key) ? numbers(run.columns[AXES[axis].key]) : null;
   if (column === null) {
     const any = Object.values(run.columns)[0] || [];

@@ -107,7 +107,7 @@ function moveCursor(x) {
   page.isDue = true;
   requestAnimationFrame(() => {
     page.isDue = false;
-    for (const chart of page.charts.values()) if (chart.isVisible) chart.paint();
+    for (const chart of page.charts.values()) if (chart.isVisible) chart.paint(true);
   });
 }
 
@@ -119,9 +119,7 @@ function chartOf(canvas) {
 const watcher = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) {
     const chart = chartOf(target);
-    if (!chart) continue;
-    chart.isVisible = isIntersecting;
-    if (isIntersecting) chart.paint();
+    if (chart) chart.appear(isIntersecting);
   }
 }, { rootMargin: "200px" });
 const sizes = new ResizeObserver((changed) => {
@@ -157,8 +155,7 @@ byId("csv").addEventListener("click", () => {
 for (const query of ["(prefers-color-scheme: dark)", "print"]) {
   matchMedia(query).addEventListener("change", () => {
     for (const chart of page.charts.values()) {
-      chart.isVisible = chart.isVisible || query === "print";
-      chart.paint();
+      chart.appear(chart.isVisible || query === "print");
     }
   });
 }
