@@ -5,7 +5,7 @@ const page = {
   runs: [],
   charts: new Map(), // by title
   opened: new Set(), // runs whose graph is open
-  isDue: false,
+  due: null, // what the next frame has to draw
 };
 const byId = (id) => document.getElementById(id);
 
@@ -95,20 +95,29 @@ function showGraphs() {
     })));
 }
 
-function refresh() {
-  for (const chart of page.charts.values()) chart.refresh();
+// Draws the charts anew, or their cursors only, in the next frame and once.
+function soon(what) {
+  const isDue = page.due !== null;
+  page.due = page.due === "charts" ? "charts" : what;
+  if (isDue) return;
+  requestAnimationFrame(() => {
+    const due = page.due;
+    page.due = null;
+    for (const chart of page.charts.values()) {
+      if (due === "charts") chart.refresh();
+      else if (chart.isVisible) chart.paint(true);
+    }
+  });
 }
 
-// Moves the cursor of all charts, once a frame.
+function refresh() {
+  soon("charts");
+}
+
 function moveCursor(x) {
   if (x === page.state.cursor) return;
   page.state.cursor = x;
-  if (page.isDue) return;
-  page.isDue = true;
-  requestAnimationFrame(() => {
-    page.isDue = false;
-    for (const chart of page.charts.values()) if (chart.isVisible) chart.paint(true);
-  });
+  soon("cursors");
 }
 
 function chartOf(canvas) {
