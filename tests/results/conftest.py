@@ -111,6 +111,7 @@ class Browser:
 
     def problems(self) -> list[str]:
         """What the page, or its policy, has complained about; and what it wanted from elsewhere."""
+        self.frame()
         said = []
         for event in self.events:
             params = event.get("params", {})

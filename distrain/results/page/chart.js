@@ -12,6 +12,11 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A name that may be broken after its slashes.
+function wrappable(name) {
+  return name.split(/(?<=\/)/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+}
+
 function download(name, blob) {
   const address = URL.createObjectURL(blob);
   make("a", { href: address, download: name }).click();
@@ -44,7 +49,7 @@ class Chart {
     this.readout = make("table", { class: "readout" });
     const csvButton = make("button", { type: "button", "aria-label": `${title} as CSV` }, "CSV");
     const pngButton = make("button", { type: "button", "aria-label": `${title} as PNG` }, "PNG");
-    const caption = make("figcaption", {}, make("h3", {}, title), make("div", {}, csvButton, pngButton));
+    const caption = make("figcaption", {}, make("h3", {}, ...wrappable(title)), make("div", {}, csvButton, pngButton));
     this.element = make("figure", {}, caption, this.canvas, this.readout);
     csvButton.addEventListener("click", () => this.saveCsv());
     pngButton.addEventListener("click", () => this.savePng());
@@ -257,7 +262,7 @@ class Chart {
       const place = i < 0 ? "" : one.xs[i] === null ? "" : `${AXES[axis].label} ${at(one.xs[i])}`;
       said.push(`${one.name} ${value || "no number"}`);
       const swatch = make("span", { class: `swatch c${one.color} dash${one.dash}` });
-      return make("tr", {}, make("th", { scope: "row" }, swatch, " ", one.name), make("td", {}, value), make("td", {}, place));
+      return make("tr", {}, make("th", { scope: "row" }, swatch, " ", ...wrappable(one.name)), make("td", {}, value), make("td", {}, place));
     });
     this.readout.replaceChildren(...rows);
     const x = cursor === null ? this.stops[this.stops.length - 1] : cursor;
