@@ -206,5 +206,7 @@ def test_odd_logs_are_shown(browser: Any, tmp_path: Path) -> None:
     assert "empty: log.jsonl has no entry yet" in problems
     epochs = browser.run("positions(page.runs[0], 'epoch')")
     assert epochs == sorted(set(epochs))  # entries of one epoch do not stand above each other
+    counted = "positions({ columns: { a: [1, 2, 3] }, stride: 4, total: 6 }, 'iteration')"
+    assert browser.run(counted) == [1, 5, 6]  # a thinned log that has no iterations
     assert browser.run("document.images.length") == 0
     assert browser.problems() == []

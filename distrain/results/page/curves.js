@@ -24,7 +24,7 @@ function computedPositions(run, axis) {
   const column = Object.hasOwn(run.columns, AXES[axis].key) ? numbers(run.columns[AXES[axis].key]) : null;
   if (column === null) {
     const any = Object.values(run.columns)[0] || [];
-    return axis === "iteration" ? any.map((_, i) => (i + 1) * run.stride) : any.map(() => null);
+    return axis === "iteration" ? any.map((_, i) => Math.min(i * run.stride + 1, run.total)) : any.map(() => null);
   }
   if (axis === "epoch" && Object.hasOwn(run.columns, "iteration")) {
     return spreadEpochs(column, numbers(run.columns.iteration));

@@ -39,7 +39,7 @@ function showLegend() {
 function showProblems() {
   const lines = page.runs.flatMap((run) => {
     const said = [...run.problems];
-    if (run.stride > 1) said.push(`The log is long: every ${run.stride}th of its ${run.total.toLocaleString("en")} entries is shown.`);
+    if (run.stride > 1) said.push(`The log is long: one in ${run.stride} of its ${run.total.toLocaleString("en")} entries is shown, and the last.`);
     return said.map((text) => make("p", {}, `${run.name}: ${text}`));
   });
   byId("problems").replaceChildren(...lines);

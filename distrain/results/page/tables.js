@@ -34,7 +34,7 @@ function when(time) {
 function settingsOf(run) {
   const found = new Map([["folder of results", run.path]]);
   const last = (key) => numbers(Object.hasOwn(run.columns, key) ? run.columns[key] : []).findLast(Number.isFinite);
-  const thinned = run.stride > 1 ? `, every ${run.stride}th is shown` : "";
+  const thinned = run.stride > 1 ? `, one in ${run.stride} is shown` : "";
   found.set("log", `${run.log}: ${run.total.toLocaleString("en")} entries${thinned}`);
   if (last("iteration") !== undefined) found.set("iterations", last("iteration").toLocaleString("en"));
   if (last("epoch") !== undefined) found.set("epochs", shown(last("epoch")));
