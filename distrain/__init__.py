@@ -4,6 +4,7 @@ The floors; a file imports only from floors below its own:
 
     9  distrain                     the public names
     8  training, multi_node         Trainer, updaters, triggers, extensions; ChainerMN's names
+       results                      what trainings have left on disk, and reports about it
     7  optimizers, optimizer_hooks  flat parameters and update rules
        iterators                    the order of samples; serial iterator
     6  links, initializers          layers with parameters
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # what the rest of this file does, as type checkers and edito
     from distrain import optimizer_hooks as optimizer_hooks
     from distrain import optimizers as optimizers
     from distrain import reporting as reporting
+    from distrain import results as results
     from distrain import rng as rng
     from distrain import serializers as serializers
     from distrain import training as training
@@ -129,6 +131,7 @@ __all__ = [
     "report",
     "report_scope",
     "reporting",
+    "results",
     "rng",
     "serializers",
     "set_reproducible",
