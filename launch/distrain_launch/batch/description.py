@@ -12,7 +12,7 @@ from distrain_launch.plan import THREAD_VARIABLES
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:@,/-]*")  # of accounts, queues and partitions: no directive needs quotes
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TIME = re.compile(r"(?:(\d{1,4})-)?(\d{1,5}):(\d\d):(\d\d)")
+_TIME = re.compile(r"(?:(\d{1,4})-)?(\d{1,5}):(\d\d):(\d\d)", re.ASCII)
 _RANK_DEFAULTS = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}  # as `distrain run` sets them
 
 

@@ -122,8 +122,8 @@ def _job(options: argparse.Namespace) -> Job:
     in_image = options.container is not None or options.system == "kubernetes"
     _check_script(options.script, in_image)
     if options.mpiexec is not None and (options.system == "flux" or (options.system == "slurm" and options.mpi)):
-        starter = "flux run" if options.system == "flux" else "srun"
-        raise ArgumentError(f"--mpiexec {options.mpiexec}: {starter} starts the ranks here. Leave it out, or --mpi.")
+        starter = "flux run" if options.system == "flux" else "srun --mpi"
+        raise ArgumentError(f"--mpiexec {options.mpiexec}: {starter} starts the ranks here. Leave one of them out.")
     python = options.python or ("python3" if in_image else sys.executable)
     return Job(
         script=options.script,
