@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,6 +157,17 @@ def test_bad_requests_are_refused_at_once(submit: Submit, folder: Path, argument
     for word in words:
         assert word in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["Train_it 2.py", "bin"]
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "batch.md"
+
+
+@pytest.mark.parametrize("line", re.findall(r"^distrain submit (.+)$", DOCS.read_text(), re.MULTILINE))
+def test_lines_of_the_documentation(submit: Submit, folder: Path, line: str) -> None:
+    (folder / "train.py").write_text("")
+    done = submit("--dry-run", *shlex.split(line))
+    assert done.returncode == 0, done.stderr
+    assert "train.py" in done.stdout
 
 
 def test_from_a_command_line(mpi: Any, folder: Path) -> None:
