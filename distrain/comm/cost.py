@@ -105,7 +105,8 @@ def fit(sizes: Sequence[int], seconds: Sequence[float]) -> Fit:
     x, y = (math.fsum(p[i] for p in pairs) for i in (0, 1))
     determinant = xx * yy - xy * xy
     lines = [((x * yy - y * xy) / determinant, (y * xx - x * xy) / determinant), (0.0, y / yy), (x / xx, 0.0)]
-    latency, byte = next(line for line in lines if min(line) >= 0)
+    allowed = [line for line in lines if min(line) >= 0]  # with a negative part the best is one of the last two
+    latency, byte = min(allowed, key=lambda line: math.fsum((line[0] * a + line[1] * b - 1) ** 2 for a, b in pairs))
     errors = [abs(latency * a + byte * b - 1) for a, b in pairs]
     return Fit(latency, byte, max(errors), sizes[errors.index(max(errors))])
 
@@ -113,8 +114,8 @@ def fit(sizes: Sequence[int], seconds: Sequence[float]) -> Fit:
 def link_of(line: Fit, ranks: int) -> Link:
     """α and β from the line through sums over so many ranks.
 
-    It takes MPI to do its best: ⌈lg p⌉ messages one after the other for a short array, 2 (p - 1) / p of the bytes through
-    each rank for a long one. On two ranks both factors are 1.
+    It takes MPI to do its best: ⌈lg p⌉ messages one after the other for a short array, 2 (p - 1) / p of the bytes
+    through each rank for a long one. On two ranks both factors are 1.
     """
     return Link(line.latency_s / _lg(ranks), line.byte_s * ranks / (2 * (ranks - 1)))
 
