@@ -14,7 +14,7 @@ from distrain.comm.cost import Cluster, Fit, Link, Step
 from distrain.errors import ArgumentError
 
 RANKS = tuple(2**i for i in range(1, 13))
-_POOR = 0.5  # a relative error of the line; MPI's changes of protocol with size give half of it on a quiet machine
+_POOR = 0.5  # a relative error of the line
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def lines(found: Result, prediction: Prediction | None) -> Iterator[str]:
     )
     yield f"α = {_duration(link.alpha_s)} a message, β = {_digits(link.beta_s * 1e9)} ns a byte"
     if line.error > _POOR:
-        yield "The line fits poorly. Measure again when nothing else runs here, or take --sizes near that of your gradients."
+        yield "The line fits poorly: measure when nothing else runs here, or take --sizes near that of your gradients."
     if prediction is not None:
         yield ""
         yield from _predicted(found, prediction)
