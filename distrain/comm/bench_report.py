@@ -1,4 +1,4 @@
-"""What `distrain bench comm` has found: the numbers, what they predict, and how they are shown. Pure."""
+"""What `distrain bench comm` has found: the numbers, what they predict, and how they are shown."""
 
 from __future__ import annotations
 
