@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,8 +63,12 @@ def test_one_rank_has_nothing_to_measure(mpi: Any) -> None:
 
 
 @pytest.mark.mpi
-def test_ranks_of_a_plain_mpiexec(run_ranks: Any) -> None:
+def test_ranks_of_a_plain_mpiexec(run_ranks: Any, tmp_path: Path) -> None:
+    between = tmp_path / "between.json"
+    between.write_text('{"nodes": 2, "link": {"alpha_s": 5e-6, "beta_s": 2e-9}}')
     script = "\nimport runpy\nrunpy.run_module('distrain.comm.bench', run_name='__main__')\n"
-    done = run_ranks(script, 3, *TINY).check()
+    model = ["--gradient-bytes", "8000", "--step-seconds", "1", "--ranks-per-node", "6", "--between", str(between)]
+    done = run_ranks(script, 3, *TINY, *model).check()
     assert done.stdout.count("3 ranks on 1 node") == 1  # rank 0 alone speaks
     assert "exchange = " in done.stdout
+    assert "6 ranks a node; between nodes α = 5.00 µs, β = 2.00 ns a byte" in done.stdout
