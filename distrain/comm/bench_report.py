@@ -147,7 +147,7 @@ def lines(found: Result, prediction: Prediction | None) -> Iterator[str]:
         f"largest relative error of this fit: {line.error:.0%}, at {_size(line.worst)}"
     )
     yield f"α = {_duration(link.alpha_s)} a message, β = {_digits(link.beta_s * 1e9)} ns a byte"
-    if line.error > _POOR:
+    if line.error > _POOR or not line.latency_s or not line.byte_s:
         yield "The line fits poorly: measure when nothing else runs here, or take --sizes near that of your gradients."
     if prediction is not None:
         yield ""
