@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from distrain.errors import ArgumentError, LaunchError, WorldError
-from distrain_launch import bench, feed
+from distrain_launch import bench, feed, results
+from distrain_launch.batch import submit
 from distrain_launch.run import Request, run
 
 _USAGE_ERROR = 2
@@ -19,8 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         if hasattr(options, "start"):
-            code: int = options.start(options)
-            return code
+            return int(options.start(options))
         return run(_request(options))
     except (LaunchError, ArgumentError, WorldError) as error:
         print(f"distrain: {error}", file=sys.stderr)
@@ -34,6 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
     feed.add_to(commands)
     bench.add_to(commands)
+    results.add_to(commands)
+    submit.add_to(commands)
     return parser
 
 
