@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from distrain import comm as comm_module
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
+from distrain.training import output
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.persistents import average_over_ranks
 from distrain.training.triggers import agreement
@@ -181,13 +181,25 @@ class Trainer:
             show_loop_exception_msg: print an exception before the extensions are finalized, which may take long.
 
         Raises:
-            ArgumentError: it has run already, or `out` cannot be written to.
+            ArgumentError: it has run already, `out` cannot be written to, or another job trains there.
         """
         if self._final_elapsed_time is not None:
             raise ArgumentError("this trainer has run already; make a new one to train on")
         rank = self.comm.rank
         entries = [entry for entry in self._sorted_entries() if entry.runs_on == "all" or rank == 0]
         self._started = time.perf_counter()
+        try:
+            claim = output.claim(self.out, self.comm)
+        except BaseException as error:  # no `on_error`: it could write to a directory that is another job's
+            if show_loop_exception_msg:
+                self._show(error)
+            self._finalize(entries, error)
+            raise
+        with claim:
+            self._train(entries, show_loop_exception_msg)
+
+    def _train(self, entries: list[_Entry], show_loop_exception_msg: bool) -> None:
+        """The loop, and what must be done after it in any case."""
         try:
             with self.reporter:
                 self._loop(entries)
@@ -212,8 +224,7 @@ class Trainer:
         return _call("finalize of the updater", failure, self.updater.finalize)
 
     def _loop(self, entries: list[_Entry]) -> None:
-        """From the first check to the last step."""
-        _make_writable(self.out, self.comm)
+        """From the first agreement to the last step."""
         self._agree_on_extensions()
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = is_over and is_over(self)  # resumed from its last snapshot
@@ -331,22 +342,3 @@ def _call(what: str, failure: BaseException | None, function: Any, *args: Any) -
         if error is not failure:
             failure.add_note(f"Afterwards {what} raised:\n{''.join(traceback.format_exception(error)).rstrip()}")
     return failure
-
-
-def _make_writable(out: str, comm: Communicator) -> None:
-    """Rank 0 makes the directory and writes to it; all ranks learn how that went."""
-    problem = None
-    if comm.rank == 0:
-        try:
-            os.makedirs(out, exist_ok=True)
-            with tempfile.TemporaryFile(dir=out):
-                pass
-        except OSError as error:
-            problem = error.strerror or str(error)
-    if comm.size > 1:
-        problem = comm.bcast_obj(problem)
-    if problem is not None:
-        raise ArgumentError(
-            f"the output directory {os.path.abspath(out)!r} cannot be written to: {problem}. Nothing has been trained; "
-            "give Trainer another out=…"
-        )
