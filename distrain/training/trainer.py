@@ -7,9 +7,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from distrain import black_box
 from distrain import comm as comm_module
@@ -34,6 +34,10 @@ class _Entry:
     priority: int
     call_before_training: bool
     runs_on: RunsOn
+
+
+_Active: TypeAlias = tuple[Trigger, Callable[["Trainer"], Any], str]
+"""Trigger, extension and name."""
 
 
 class Trainer:
@@ -226,6 +230,10 @@ class Trainer:
     def _loop(self, entries: list[_Entry]) -> None:
         """From the first agreement to the last step."""
         self._agree_on_extensions()
+        for entry in entries:
+            self._running = entry.name
+            if restorer := getattr(entry.extension, "before_initialize", None):
+                restorer(self)
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = is_over and is_over(self)  # resumed from its last snapshot
         for entry in entries:
@@ -242,11 +250,7 @@ class Trainer:
         updater = self.updater
         update = updater.update
         reporter = self.reporter
-        active = [
-            (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
-            for entry in self._sorted_entries()
-            if entry in entries or agreement.is_collective(entry.trigger)
-        ]
+        active, last = self._active(entries)
         with reporter.scope({}):
             while not self.stops():
                 self.observation = reporter.observation = {}
@@ -256,9 +260,36 @@ class Trainer:
                     self._running = name
                     if trigger(self):
                         extension(self)
+                if last:
+                    self._save(last)
                 self._running = None
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
+
+    def _active(self, entries: list[_Entry]) -> tuple[list[_Active], list[_Active]]:
+        """What is asked after each update; apart from it the savers of the trainer that come last."""
+        active = [
+            (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
+            for entry in self._sorted_entries()
+            if entry in entries or agreement.is_collective(entry.trigger)
+        ]
+        first = len(active)
+        while first and getattr(self._entries[active[first - 1][2]].extension, "saves_trainer", False):
+            first -= 1
+        return active[:first], active[first:]
+
+    def _save(self, savers: list[_Active]) -> None:
+        """Calls the savers that are due. Each file has the state after this iteration of all triggers and savers."""
+        due = []
+        for trigger, saver, name in savers:
+            self._running = name
+            if trigger(self):
+                due.append((saver, name))
+                if announce := getattr(saver, "announce", None):
+                    announce(self)
+        for saver, name in due:
+            self._running = name
+            saver(self)
 
     def stops(self) -> bool:
         """Whether this iteration is the last. The stop trigger is asked once an iteration, so that a snapshot can have
