@@ -16,11 +16,11 @@ from distrain import comm as comm_module
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
-from distrain.training import output
+from distrain.training import dry_run, output
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.persistents import average_over_ranks
 from distrain.training.triggers import agreement
-from distrain.training.triggers.trigger import Trigger, get_trigger
+from distrain.training.triggers.trigger import Trigger, get_trigger, never
 from distrain.training.updater import Updater
 
 
@@ -36,8 +36,7 @@ class _Entry:
     runs_on: RunsOn
 
 
-_Active: TypeAlias = tuple[Trigger, Callable[["Trainer"], Any], str]
-"""Trigger, extension and name."""
+_Active: TypeAlias = tuple[Trigger, Callable[["Trainer"], Any], str]  # trigger, extension, name
 
 
 class Trainer:
@@ -185,6 +184,7 @@ class Trainer:
             show_loop_exception_msg: print an exception before the extensions are finalized, which may take long.
 
         Raises:
+            SystemExit: with code 0, at the end of a dry run; see `dry_run`.
             ArgumentError: it has run already, `out` cannot be written to, or another job trains there.
         """
         if self._final_elapsed_time is not None:
@@ -193,20 +193,24 @@ class Trainer:
         entries = [entry for entry in self._sorted_entries() if entry.runs_on == "all" or rank == 0]
         self._started = time.perf_counter()
         try:
-            claim = output.claim(self.out, self.comm)
+            figures = dry_run.Figures() if dry_run.is_on(self.comm) else None
+            place = output.claim(self.out, self.comm) if figures is None else dry_run.aside(self)
         except BaseException as error:  # no `on_error`: it could write to a directory that is another job's
             if show_loop_exception_msg:
                 self._show(error)
             self._finalize(entries, error)
             raise
-        with claim:
-            self._train(entries, show_loop_exception_msg)
+        with place:
+            self._train(entries, show_loop_exception_msg, figures)
+        if figures is not None:
+            self.comm.print(figures.summary(self.comm, self.out))
+            raise SystemExit(0)
 
-    def _train(self, entries: list[_Entry], show_loop_exception_msg: bool) -> None:
-        """The loop, and what must be done after it in any case."""
+    def _train(self, entries: list[_Entry], show_loop_exception_msg: bool, figures: dry_run.Figures | None) -> None:
+        """The loop or the dry run, and what must be done after it in any case."""
         try:
             with self.reporter:
-                self._loop(entries)
+                self._loop(entries) if figures is None else self._rehearse(entries, figures)
         except BaseException as error:
             if show_loop_exception_msg:
                 self._show(error)
@@ -227,26 +231,44 @@ class Trainer:
                 failure = _call(f"finalize of {entry.name}", failure, finalizer)
         return _call("finalize of the updater", failure, self.updater.finalize)
 
-    def _loop(self, entries: list[_Entry]) -> None:
-        """From the first agreement to the last step."""
+    def _begin(self, entries: list[_Entry]) -> bool:
+        """Everything before the first step; returns whether the training is complete already."""
         self._agree_on_extensions()
         for entry in entries:
             self._running = entry.name
             if restorer := getattr(entry.extension, "before_initialize", None):
                 restorer(self)
         is_over = getattr(self.stop_trigger, "is_over", None)
-        complete = is_over and is_over(self)  # resumed from its last snapshot
+        complete = bool(is_over and is_over(self))  # resumed from its last snapshot
         for entry in entries:
             self._running = entry.name
             if initializer := getattr(entry.extension, "initialize", None):
                 initializer(self)
-        if complete:
-            return
-        for entry in entries:
+        for entry in () if complete else entries:
             self._running = entry.name
             if entry.call_before_training:
                 entry.extension(self)
         self._running = None
+        return complete
+
+    def _rehearse(self, entries: list[_Entry], figures: dry_run.Figures) -> None:
+        """One step, and each extension that can ever run."""
+        self._begin(entries)
+        with self.reporter.scope({}):
+            self.observation = self.reporter.observation = {}
+            figures.time("the first step", self.updater.update)
+            for entry in entries:
+                if entry.trigger is not never:
+                    self._running = entry.name
+                    figures.time(entry.name, entry.extension, self)
+            self._running = "the snapshot of the dry run"
+            figures.save_and_load(self)
+        self._running = None
+
+    def _loop(self, entries: list[_Entry]) -> None:
+        """From the first agreement to the last step."""
+        if self._begin(entries):
+            return
         updater = self.updater
         update = updater.update
         reporter = self.reporter
