@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -198,6 +199,38 @@ def test_a_lock_file_that_cannot_be_written(is_held):
         else:
             assert done.returncode == 0, done.stderr
         assert os.listdir(out) == []
+
+
+NO_LOCKS = """
+import ctypes, errno, struct, warnings
+
+FLOCK, LOAD, JUMP_IF_EQUAL, RETURN, ALLOW = 73, 0x20, 0x15, 0x06, 0x7FFF0000
+rules = [(LOAD, 0, 0, 0), (JUMP_IF_EQUAL, 0, 1, FLOCK), (RETURN, 0, 0, 0x50000 | errno.ENOLCK), (RETURN, 0, 0, ALLOW)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # no new privileges
+filters = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(program)))
+if libc.prctl(22, 2, filters, 0, 0):  # seccomp
+    print("no filter")
+    raise SystemExit(0)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    trainer.run()
+assert len(caught) == 1 and caught[0].filename == "<string>", caught
+print(caught[0].message, os.listdir(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the system call is another one")
+def test_where_the_kernel_refuses_locks_training_goes_on_with_a_warning(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING + NO_LOCKS, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    if done.stdout == "no filter\n":
+        pytest.skip("this kernel or container allows no seccomp filter")
+    assert f"{str(tmp_path)!r} cannot be locked (No locks available): nothing keeps another job from" in done.stdout
+    assert done.stdout.endswith(" []\n")
 
 
 @pytest.mark.mpi
