@@ -187,6 +187,16 @@ class Archive:
         except _DAMAGE as error:
             raise self._corrupt(key, f"is damaged ({error})") from error
 
+    def check(self) -> None:
+        """Reads every array once, pickled ones excepted, and keeps none.
+
+        Raises:
+            CorruptFileError: one is damaged.
+        """
+        for key in self._members:
+            if not self.header(key).is_pickled:
+                self.read(key)
+
     def _header(self, key: str, stream: IO[bytes]) -> Header:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):

@@ -48,6 +48,9 @@ class Extension:
         """Does the work; called after the update, when the trigger fires."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
+    def before_initialize(self, trainer: Trainer) -> None:
+        """Called once before any `initialize` of a run; the place to load a snapshot."""
+
     def initialize(self, trainer: Trainer) -> None:
         """Called once before the first update of a run, after a snapshot has been loaded."""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from distrain import black_box
 from distrain import comm as comm_module
@@ -18,11 +17,12 @@ from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
+from distrain.training import dry_run, output
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.persistents import average_over_ranks
 from distrain.training.same_data import require_same_data
 from distrain.training.triggers import agreement
-from distrain.training.triggers.trigger import Trigger, get_trigger
+from distrain.training.triggers.trigger import Trigger, get_trigger, never
 from distrain.training.updater import Updater
 
 
@@ -36,6 +36,9 @@ class _Entry:
     priority: int
     call_before_training: bool
     runs_on: RunsOn
+
+
+_Active: TypeAlias = tuple[Trigger, Callable[["Trainer"], Any], str]  # trigger, extension, name
 
 
 class Trainer:
@@ -183,7 +186,8 @@ class Trainer:
             show_loop_exception_msg: print an exception before the extensions are finalized, which may take long.
 
         Raises:
-            ArgumentError: it has run already, or `out` cannot be written to.
+            SystemExit: with code 0, at the end of a dry run; see `dry_run`.
+            ArgumentError: it has run already, `out` cannot be written to, or another job trains there.
         """
         if self._final_elapsed_time is not None:
             raise ArgumentError("this trainer has run already; make a new one to train on")
@@ -191,8 +195,24 @@ class Trainer:
         entries = [entry for entry in self._sorted_entries() if entry.runs_on == "all" or rank == 0]
         self._started = time.perf_counter()
         try:
+            figures = dry_run.Figures() if dry_run.is_on(self.comm) else None
+            place = output.claim(self.out, self.comm) if figures is None else dry_run.aside(self)
+        except BaseException as error:  # no `on_error`: it could write to a directory that is another job's
+            if show_loop_exception_msg:
+                self._show(error)
+            self._finalize(entries, error)
+            raise
+        with place:
+            self._train(entries, show_loop_exception_msg, figures)
+        if figures is not None:
+            self.comm.print(figures.summary(self.comm, self.out))
+            raise SystemExit(0)
+
+    def _train(self, entries: list[_Entry], show_loop_exception_msg: bool, figures: dry_run.Figures | None) -> None:
+        """The loop or the dry run, and what must be done after it in any case."""
+        try:
             with self.reporter:
-                self._loop(entries)
+                self._loop(entries) if figures is None else self._rehearse(entries, figures)
         except BaseException as error:
             if show_loop_exception_msg:
                 self._show(error)
@@ -213,31 +233,48 @@ class Trainer:
                 failure = _call(f"finalize of {entry.name}", failure, finalizer)
         return _call("finalize of the updater", failure, self.updater.finalize)
 
-    def _loop(self, entries: list[_Entry]) -> None:
-        """From the first check to the last step."""
-        _make_writable(self.out, self.comm)
+    def _begin(self, entries: list[_Entry]) -> bool:
+        """Everything before the first step; returns whether the training is complete already."""
         self._agree_with_ranks()
+        for entry in entries:
+            self._running = entry.name
+            if restorer := getattr(entry.extension, "before_initialize", None):
+                restorer(self)
         is_over = getattr(self.stop_trigger, "is_over", None)
-        complete = is_over and is_over(self)  # resumed from its last snapshot
+        complete = bool(is_over and is_over(self))  # resumed from its last snapshot
         for entry in entries:
             self._running = entry.name
             if initializer := getattr(entry.extension, "initialize", None):
                 initializer(self)
-        if complete:
-            return
-        for entry in entries:
+        for entry in () if complete else entries:
             self._running = entry.name
             if entry.call_before_training:
                 entry.extension(self)
         self._running = None
+        return complete
+
+    def _rehearse(self, entries: list[_Entry], figures: dry_run.Figures) -> None:
+        """One step, and each extension that can ever run."""
+        self._begin(entries)
+        with self.reporter.scope({}):
+            self.observation = self.reporter.observation = {}
+            figures.time("the first step", self.updater.update)
+            for entry in entries:
+                if entry.trigger is not never:
+                    self._running = entry.name
+                    figures.time(entry.name, entry.extension, self)
+            self._running = "the snapshot of the dry run"
+            figures.save_and_load(self)
+        self._running = None
+
+    def _loop(self, entries: list[_Entry]) -> None:
+        """From the first agreement to the last step."""
+        if self._begin(entries):
+            return
         updater = self.updater
         update = updater.update
         reporter = self.reporter
-        active = [
-            (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
-            for entry in self._sorted_entries()
-            if entry in entries or agreement.is_collective(entry.trigger)
-        ]
+        active, last = self._active(entries)
         with reporter.scope({}):
             while not self.stops():
                 self.observation = reporter.observation = {}
@@ -249,9 +286,38 @@ class Trainer:
                         start = time.perf_counter()
                         extension(self)
                         clock.note(name, start)
+                if last:
+                    self._save(last)
                 self._running = None
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
+
+    def _active(self, entries: list[_Entry]) -> tuple[list[_Active], list[_Active]]:
+        """What is asked after each update; apart from it the savers of the trainer that come last."""
+        active = [
+            (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
+            for entry in self._sorted_entries()
+            if entry in entries or agreement.is_collective(entry.trigger)
+        ]
+        first = len(active)
+        while first and getattr(self._entries[active[first - 1][2]].extension, "saves_trainer", False):
+            first -= 1
+        return active[:first], active[first:]
+
+    def _save(self, savers: list[_Active]) -> None:
+        """Calls the savers that are due. Each file has the state after this iteration of all triggers and savers."""
+        due = []
+        for trigger, saver, name in savers:
+            self._running = name
+            if trigger(self):
+                due.append((saver, name))
+                if announce := getattr(saver, "announce", None):
+                    announce(self)
+        for saver, name in due:
+            self._running = name
+            start = time.perf_counter()
+            saver(self)
+            clock.note(name, start)
 
     def stops(self) -> bool:
         """Whether this iteration is the last. The stop trigger is asked once an iteration, so that a snapshot can have
@@ -337,22 +403,3 @@ def _call(what: str, failure: BaseException | None, function: Any, *args: Any) -
         if error is not failure:
             failure.add_note(f"Afterwards {what} raised:\n{''.join(traceback.format_exception(error)).rstrip()}")
     return failure
-
-
-def _make_writable(out: str, comm: Communicator) -> None:
-    """Rank 0 makes the directory and writes to it; all ranks learn how that went."""
-    problem = None
-    if comm.rank == 0:
-        try:
-            os.makedirs(out, exist_ok=True)
-            with tempfile.TemporaryFile(dir=out):
-                pass
-        except OSError as error:
-            problem = error.strerror or str(error)
-    if comm.size > 1:
-        problem = comm.bcast_obj(problem)
-    if problem is not None:
-        raise ArgumentError(
-            f"the output directory {os.path.abspath(out)!r} cannot be written to: {problem}. Nothing has been trained; "
-            "give Trainer another out=…"
-        )

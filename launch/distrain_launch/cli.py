@@ -47,6 +47,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the same bits on any number of ranks; the script sees DISTRAIN_REPRODUCIBLE=1",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="one step, each extension once, a snapshot, a summary; the script sees DISTRAIN_DRY_RUN=1",
+    )
     parser.add_argument("--all-gpus", action="store_true", help="every rank sees every GPU (default: one of its own)")
     parser.add_argument("--ranks", metavar="LIST", help="ranks whose output is shown, as 0,3 (default: all)")
     parser.add_argument("--quiet", action="store_true", help="show no output but the report about a failure")
@@ -77,6 +82,7 @@ def _request(options: argparse.Namespace) -> Request:
         ranks=options.n,
         seed=options.seed,
         reproducible=options.reproducible,
+        dry_run=options.dry_run,
         all_gpus=options.all_gpus,
         shown=options.ranks,
         quiet=options.quiet,

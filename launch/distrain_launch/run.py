@@ -28,6 +28,7 @@ class Request:
     ranks: int | None = None
     seed: int | None = None
     reproducible: bool = False
+    dry_run: bool = False
     all_gpus: bool = False
     shown: str | None = None
     quiet: bool = False
@@ -52,6 +53,8 @@ def run(request: Request) -> int:
     variables = {} if request.seed is None else {"DISTRAIN_SEED": str(request.seed)}
     if request.reproducible:
         variables["DISTRAIN_REPRODUCIBLE"] = "1"
+    if request.dry_run:
+        variables["DISTRAIN_DRY_RUN"] = "1"
     is_plain = not (request.log_dir or request.shown or request.quiet)
     if request.ranks == 1 and is_plain:
         return _become(program, variables)

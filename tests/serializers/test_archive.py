@@ -12,6 +12,7 @@ import pytest
 
 from distrain.errors import CorruptFileError, MismatchError
 from distrain.serializers import load_npz, save_npz
+from distrain.serializers.archive import Archive
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference"
 
@@ -233,3 +234,13 @@ def test_files_of_numpy_itself(tmp_path):
     thing = Anything()
     load_npz(tmp_path / "n.npz", thing)
     np.testing.assert_array_equal(thing.value, np.arange(6.0).reshape(2, 3))
+
+
+def test_check_reads_what_nobody_asks_for():
+    data = bytearray(file_of(compression=False))
+    Archive(io.BytesIO(data), "whole").check()
+    with open(REFERENCE / "mlp_adam.snapshot_iter_30.npz", "rb") as stream:  # has pickled entries
+        Archive(stream, "Chainer's").check()
+    data[data.index("thirty".encode("utf-32-le"))] ^= 1
+    with pytest.raises(CorruptFileError, match="bad: the array 'title' is damaged"):
+        Archive(io.BytesIO(data), "bad").check()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distrain.comm import Communicator
-from distrain.errors import ArgumentError, WorldError
+from distrain.errors import ArgumentError, CorruptFileError, WorldError
 from distrain.files import fsync_directory
-from distrain.serializers import save_npz
+from distrain.serializers import load_npz, save_npz
+from distrain.serializers.archive import Archive
 from distrain.training.extension import Extension, RunsOn
+from distrain.training.extensions.file_series import file_series
 from distrain.training.persistents import average_over_ranks
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ class Snapshot(Extension):
         savefun: writes the file: `savefun(path, object)`.
         condition: asked on rank 0 each time whether to save.
         snapshot_on_error: save when an exception ends the training.
+        n_retains: how many of the files stay; -1 for all.
+        autoload: load the newest of the files before training.
 
     Attributes:
         comm: the ranks that save together; None is those of the trainer.
@@ -52,9 +59,15 @@ class Snapshot(Extension):
         savefun: SaveFunction,
         condition: Callable[[], bool] | None,
         snapshot_on_error: bool,
+        n_retains: int,
+        autoload: bool,
     ) -> None:
+        if isinstance(n_retains, bool) or not isinstance(n_retains, int) or n_retains < -1 or n_retains == 0:
+            raise ArgumentError(f"n_retains is a number of files to keep, or -1 to keep all, not {n_retains!r}")
         self.target, self.filename, self.savefun = target, filename, savefun
         self.condition, self.snapshot_on_error = condition, snapshot_on_error
+        self.n_retains, self.autoload = n_retains, autoload
+        self._written: list[str] = []  # real paths of what is to be deleted one day, the oldest first
         if target is None:
             self.priority = -300  # after all others, whose triggers then know this iteration
 
@@ -63,12 +76,34 @@ class Snapshot(Extension):
         """The name that it has in Chainer's snapshots."""
         return "_Snapshot"
 
-    def initialize(self, trainer: Trainer) -> None:
-        """Checks the name of the file, before anything could be lost.
+    @property
+    def saves_trainer(self) -> bool:
+        """Whether the file has the state of all extensions and triggers."""
+        return self.target is None
+
+    def before_initialize(self, trainer: Trainer) -> None:
+        """Checks the name of the file, before anything could be lost, and loads the newest one if that was asked for.
+
+        Rank 0 reads; the others need not see the file. A file that is truncated or damaged is left out with a warning.
+        A trainer that has made steps, loaded by the script, stays as it is.
 
         Raises:
-            ArgumentError: it cannot be formatted with the trainer.
+            ArgumentError: the name cannot be formatted with the trainer, or another extension deletes what this writes.
+            CorruptFileError: there are files, and none of them can be read; on rank 0.
+            MismatchError: the newest file belongs to another training.
+            WorldError: rank 0 could not read the files; on the other ranks.
         """
+        self._check_filename(trainer)
+        if not self.autoload or (self.target is None and not trainer.is_before_training):
+            return
+        comm = self.comm or trainer.comm
+        if comm.size != trainer.comm.size:
+            raise ArgumentError(f"extension {self.name!r} is not on all ranks, so autoload=True would not load on all")
+        found = self._newest_for_all(trainer, comm) if comm.size > 1 else self._newest(trainer)
+        if found is not None:
+            load_npz(found, trainer if self.target is None else self.target)
+
+    def _check_filename(self, trainer: Trainer) -> None:
         try:
             self.filename.format(trainer)
         except (AttributeError, LookupError, ValueError) as error:
@@ -76,6 +111,57 @@ class Snapshot(Extension):
                 f"the file name {self.filename!r} cannot be formatted with the trainer ({error}); it may say "
                 "'{.updater.iteration}' or '{.updater.epoch}'"
             ) from error
+        for other in trainer.extensions():
+            if isinstance(other, Snapshot) and other is not self and other.filename == self.filename:
+                if max(other.n_retains, self.n_retains) > 0:
+                    raise ArgumentError(
+                        f"extensions {self.name!r} and {other.name!r} both write {self.filename!r}, and with n_retains "
+                        "one would delete the files of the other; give one of them another filename"
+                    )
+
+    def _newest_for_all(self, trainer: Trainer, comm: Communicator) -> _NamedBytes | None:
+        """The file that rank 0 finds, on every rank; a collective call."""
+        found: tuple[bytes, str] | None = None
+        failure: Exception | None = None
+        if comm.rank == 0:
+            try:
+                path = self._newest(trainer)
+                found = None if path is None else (Path(path).read_bytes(), path)
+            except Exception as error:  # first the other ranks must know
+                failure = error
+        said = None if failure is None else f"{type(failure).__name__}: {failure}"
+        found, said = comm.bcast_obj((found, said))
+        if failure is not None:
+            raise failure
+        if said is not None:
+            raise WorldError(f"rank 0 could not load a snapshot ({said})")
+        return None if found is None else _NamedBytes(*found)
+
+    def _newest(self, trainer: Trainer) -> str | None:
+        """Path of the newest file that is whole; None if there is none at all."""
+        damage: CorruptFileError | OSError | None = None
+        for name in reversed(file_series(self.filename, trainer)):
+            path = os.path.join(trainer.out, name)
+            try:
+                with open(path, "rb") as stream:
+                    Archive(stream, path).check()
+                return path
+            except (CorruptFileError, OSError) as error:
+                warnings.warn(f"a snapshot cannot be read and is left out: {error}")
+                damage = damage or error
+        if damage is not None:
+            damage.add_note(
+                f"No older file {self.filename!r} in {os.path.abspath(trainer.out)!r} can be read; move them away to "
+                "train from the start"
+            )
+            raise damage
+        return None
+
+    def announce(self, trainer: Trainer) -> None:
+        """Notes the file that the next call will write, so that what is saved before that call knows of it."""
+        if (self.comm or trainer.comm).rank == 0:
+            path = self._real_path(trainer)
+            self._written = [*(older for older in self._written if older != path), path]
 
     def __call__(self, trainer: Trainer) -> None:
         """Saves.
@@ -86,6 +172,7 @@ class Snapshot(Extension):
         """
         comm = self.comm or trainer.comm
         if self.condition is not None and not comm.bcast_obj(comm.rank == 0 and bool(self.condition())):
+            self._written = [path for path in self._written if path != self._real_path(trainer)]
             return
         if self.target is None and comm.size == trainer.comm.size:
             trainer.stops()  # the file then has the state of the stop trigger after this iteration
@@ -124,18 +211,57 @@ class Snapshot(Extension):
         for link in links:
             average_over_ranks(link, comm)
 
+    def _real_path(self, trainer: Trainer) -> str:
+        return os.path.realpath(os.path.join(trainer.out, self.filename.format(trainer)))
+
     def _save(self, trainer: Trainer) -> None:
         target = trainer if self.target is None else self.target
         path = os.path.join(trainer.out, self.filename.format(trainer))
         directory = os.path.dirname(path) or "."
         os.makedirs(directory, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".snapshot", dir=directory) as aside:
-            temporary = os.path.join(aside, os.path.basename(path))
-            self.savefun(temporary, target)
-            with open(temporary, "rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
+        written = self._written
+        self.announce(trainer)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".snapshot", dir=directory) as aside:
+                temporary = os.path.join(aside, os.path.basename(path))
+                self.savefun(temporary, target)
+                with open(temporary, "rb") as stream:
+                    os.fsync(stream.fileno())
+                os.replace(temporary, path)
+        except BaseException:
+            self._written = written
+            raise
         fsync_directory(Path(directory))
+        self._delete_old(trainer)
+
+    def _delete_old(self, trainer: Trainer) -> None:
+        """Deletes what is too many of the files that this training has written, and no other file."""
+        if self.n_retains < 0:
+            self._written = []
+            return
+        old, self._written = self._written[: -self.n_retains], self._written[-self.n_retains :]
+        if not old:
+            return
+        there = {os.path.realpath(os.path.join(trainer.out, name)) for name in file_series(self.filename, trainer)}
+        for path in old:
+            if path in there:  # the list may come from a file, and from another directory
+                try:
+                    os.unlink(path)
+                except OSError as error:
+                    warnings.warn(f"an old snapshot could not be deleted: {error}")
+
+    def serialize(self, serializer: Any) -> None:
+        """Writes or reads which files there are to delete one day; nothing if all of them stay."""
+        if self.n_retains > 0:
+            self._written = [str(path) for path in json.loads(serializer("_written", json.dumps(self._written)))]
+
+
+class _NamedBytes(io.BytesIO):
+    """The bytes of a file, with its name for messages."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
 
 
 def snapshot(
@@ -145,6 +271,8 @@ def snapshot(
     target: Any = None,
     condition: Callable[[], bool] | None = None,
     snapshot_on_error: bool = False,
+    n_retains: int = -1,
+    autoload: bool = False,
 ) -> Snapshot:
     """An extension that saves the whole trainer, once an epoch unless `extend` is given another trigger.
 
@@ -156,8 +284,16 @@ def snapshot(
         target: what to save instead of the trainer.
         condition: called without arguments on rank 0; nothing is saved where it says False.
         snapshot_on_error: also save when an exception ends the training, Ctrl-C included.
+        n_retains: how many files stay. When a new one is on disk, the oldest are deleted that this training, or the one
+            that it continues in this directory, has written under this name. -1 keeps all.
+        autoload: before training, load the newest file of this name in `trainer.out`, if there is one, into the
+            trainer or the target. Newest is what has the highest number in its name. A truncated or damaged file is
+            left out with a warning, and the one before is taken. A trainer that the script has loaded stays as it is.
+
+    Raises:
+        ArgumentError: `n_retains` is no number of files.
     """
-    return Snapshot(target, filename, savefun or save_npz, condition, snapshot_on_error)
+    return Snapshot(target, filename, savefun or save_npz, condition, snapshot_on_error, n_retains, autoload)
 
 
 def snapshot_object(
@@ -167,6 +303,8 @@ def snapshot_object(
     *,
     condition: Callable[[], bool] | None = None,
     snapshot_on_error: bool = False,
+    n_retains: int = -1,
+    autoload: bool = False,
 ) -> Snapshot:
     """An extension that saves an object, such as the model, once an epoch unless `extend` is given another trigger.
 
@@ -174,6 +312,6 @@ def snapshot_object(
         target: what to save.
         filename: name of the file in `trainer.out`, formatted with the trainer: "model_epoch_{.updater.epoch}".
         savefun: writes the file: `savefun(path, object)`; `serializers.save_npz` by default.
-        condition, snapshot_on_error: see `snapshot`.
+        condition, snapshot_on_error, n_retains, autoload: see `snapshot`.
     """
-    return Snapshot(target, filename, savefun or save_npz, condition, snapshot_on_error)
+    return Snapshot(target, filename, savefun or save_npz, condition, snapshot_on_error, n_retains, autoload)

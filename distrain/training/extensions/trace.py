@@ -41,7 +41,7 @@ class Trace(Extension):
     """
 
     trigger = (1, "iteration")
-    priority = -1000  # after all others, so that theirs belong to the iteration
+    priority = -200  # after all others but snapshots of the trainer, which come last
 
     def __init__(self, start: int = 20, iterations: int = 10, folder: str = "trace") -> None:
         if start < 0 or iterations < 1:

@@ -27,7 +27,7 @@ def get_trigger(trigger: Any) -> Trigger:
         ArgumentError: anything else, an unknown unit, or a period that is not positive.
     """
     if trigger is None:
-        return _never
+        return never
     if callable(trigger):
         return trigger  # type: ignore[no-any-return]
     if isinstance(trigger, (tuple, list)) and len(trigger) == 2:
@@ -38,5 +38,6 @@ def get_trigger(trigger: Any) -> Trigger:
     )
 
 
-def _never(trainer: Trainer) -> bool:
+def never(trainer: Trainer) -> bool:
+    """The trigger that never fires."""
     return False
