@@ -15,6 +15,7 @@ import os
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -83,13 +84,20 @@ def unship(fd: int) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Opens mapped files anew instead of copying what is in them."""
+    """Opens mapped files anew instead of copying what is in them; code remembers its file, for tracebacks."""
 
     def reducer_override(self, value: Any) -> Any:
+        if type(value) is CodeType:
+            _, arguments = self.dispatch_table[CodeType](value)
+            return _code, (value.co_filename, arguments)
         if type(value) is np.memmap and value.flags.c_contiguous and (offset := _offset_in_file(value)) is not None:
             mode = "c" if value.flags.writeable else "r"
             return np.memmap, (value.filename, value.dtype, mode, offset, value.shape)
         return super().reducer_override(value)
+
+
+def _code(filename: str, arguments: tuple[Any, ...]) -> CodeType:
+    return CodeType(*arguments).replace(co_filename=filename)
 
 
 def _offset_in_file(array: np.memmap[Any, Any]) -> int | None:

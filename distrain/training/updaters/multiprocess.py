@@ -70,8 +70,7 @@ class MultiprocessParallelUpdater(StandardUpdater):
                 f"{len(specs)} devices need as many different iterators, not {len({id(i) for i in iterators})}: split "
                 "the dataset with split_dataset_n_random, and make an iterator of each part"
             )
-        for spec in specs:
-            backend.get_device(spec)
+        self._device, *_ = [backend.get_device(spec) for spec in specs]
         super().__init__(iterators[0], optimizer, converter, specs[0], None, None, auto_new_epoch)
         if getattr(self._optimizers["main"], "accumulate", 1) != 1:
             raise ArgumentError("MultiprocessParallelUpdater works through a minibatch at once; set accumulate to 1")
@@ -109,11 +108,11 @@ class MultiprocessParallelUpdater(StandardUpdater):
         model = optimizer.target
         iterator = self._iterators["main"]
         batch = next(iterator)
-        step = Step(switches(), getattr(optimizer, "loss_scale", None))
+        step = Step(self.iteration, switches(), getattr(optimizer, "loss_scale", None))
         can_start = all(param.is_initialized for param in model.params())
         if can_start:  # the workers work while this process does
             self._order(step)
-        with backend.get_device(self._specs[0]):
+        with self._device:
             arrays = self.converter(batch, self._specs[0])
             observation = gradients(model, arrays, self._reporter, step.loss_scale)
         if not can_start:  # now the parameters have their sizes
@@ -209,7 +208,7 @@ def _in_order(devices: Mapping[str, Any] | Sequence[Any] | None) -> tuple[list[s
             "MultiprocessParallelUpdater needs devices=(0, 1, …) or devices={'main': 0, 'second': 1, …}"
         )
     if not isinstance(devices, Mapping):
-        return ["main", *[f"device {i}" for i in range(1, len(devices))]], list(devices)
+        return ["main", *[str(i) for i in range(1, len(devices))]], list(devices)
     if "main" not in devices:
         raise ArgumentError(f"one device must be called 'main'; the names are {', '.join(map(repr, devices))}")
     names = ["main", *[name for name in devices if name != "main"]]

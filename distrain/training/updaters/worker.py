@@ -1,6 +1,6 @@
 """The life of a process that trains on one device, under the orders of the main process.
 
-    main ── socket ──► worker      Step(config, loss_scale), Save(), Load(state), Stop()
+    main ── socket ──► worker      Step(iteration, …), Save(), Load(state), Stop()
          ◄───────────              Done(count, reports), Saved(state), Failed(kind, text)
 
 A worker has its own iterator and its own copy of the model. In each step it takes over the parameters, and leaves its
@@ -54,8 +54,15 @@ class Cargo(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An order: forward and backward pass of the next minibatch."""
+    """An order: forward and backward pass of the next minibatch.
 
+    Attributes:
+        iteration: steps before this one.
+        config: the switches of the main process.
+        loss_scale: factor on the initial gradient.
+    """
+
+    iteration: int
     config: Config
     loss_scale: float | None
 
@@ -179,7 +186,6 @@ class _Worker:
         self._model.to_device(self._device)
         self._shared = SharedArrays(self._model, len(cargo.devices), boot["shared"])
         self._reporter = reporter_of(self._model, Reporter())
-        self._steps = 0
 
     def answer(self, order: Step | Save | Load) -> Done | Saved | Failed:
         """Carries out an order."""
@@ -198,8 +204,7 @@ class _Worker:
         self._shared.read_numbers()
         batch = next(self._iterator)
         # Noise is drawn by position, and no two devices may draw the same.
-        minibatch.announce(minibatch.Share(self._steps, self._number * _NOISE_ROWS, len(batch), len(batch)))
-        self._steps += 1
+        minibatch.announce(minibatch.Share(order.iteration, self._number * _NOISE_ROWS, len(batch), len(batch)))
         observation = gradients(self._model, self._converter(batch, self._device), self._reporter, order.loss_scale)
         self._shared.write_gradients(self._number)
         summary = DictSummary()

@@ -115,7 +115,7 @@ class Workers:
         """Lets all of them begin a step. Answers to an earlier one that was broken off are thrown away.
 
         Raises:
-            WorkerError: one has ended.
+            WorkerError: one has failed in an earlier step.
         """
         self._settle()
         self._send([step] * len(self._workers))
@@ -180,10 +180,8 @@ class Workers:
     def _send(self, orders: list[Any]) -> None:
         for worker, order in zip(self._workers, orders, strict=True):
             worker.owes = True
-            try:
+            with contextlib.suppress(OSError):  # it is gone; what it said last, or that it is gone, is read later
                 worker.connection.send(order)
-            except OSError:
-                self._lose(worker)
 
     def _settle(self) -> None:
         """Waits for answers that nobody has asked for."""

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+import distrain
 import distrain.links as L
 from distrain.errors import ArgumentError
 from distrain.training.updaters.shared import SharedArrays
@@ -13,8 +14,8 @@ from distrain.training.updaters.shared import SharedArrays
 class Two(L.Chain):
     def __init__(self, dtype=np.float32) -> None:
         super().__init__()
-        with self.init_scope():
-            self.a = L.Linear(3, 2, initialW=np.ones((2, 3), dtype))
+        with self.init_scope(), distrain.using_config("dtype", dtype):
+            self.a = L.Linear(3, 2, initialW=1)
             self.b = L.Linear(None, 4)
 
 
