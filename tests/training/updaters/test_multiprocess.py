@@ -180,7 +180,7 @@ def test_hyperparameters_hooks_and_switches_may_change_while_it_trains(make, tmp
 def test_a_trainer_logs_evaluates_saves_and_resumes(make, digits, tmp_path):
     def trainer_of(out):
         distrain.rng.set_seed(2)
-        updater = make(None, (20, 15), optimizers.Adam())
+        updater = make(Noisy(), (20, 15), optimizers.Adam())
         trainer = training.Trainer(updater, (8, "iteration"), out=tmp_path / out)
         trainer.extend(extensions.Evaluator(SerialIterator(digits[1], 100, False, False), model_of(updater)))
         trainer.extend(extensions.LogReport(trigger=(1, "iteration")))
