@@ -109,54 +109,48 @@ class MultiprocessParallelUpdater(StandardUpdater):
         iterator = self._iterators["main"]
         batch = next(iterator)
         step = Step(self.iteration, switches(), getattr(optimizer, "loss_scale", None))
-        can_start = all(param.is_initialized for param in model.params())
+        if self._workers is None:  # as the first step finds it: the forward pass may leave something in it
+            copy = model.copy("copy")
+        can_start = self._workers is not None or all(param.is_initialized for param in model.params())
         if can_start:  # the workers work while this process does
-            self._order(step)
+            workers = self._workers or self._start(copy)
+            workers.order(step)
         with self._device:
             arrays = self.converter(batch, self._specs[0])
             observation = gradients(model, arrays, self._reporter, step.loss_scale)
         if not can_start:  # now the parameters have their sizes
-            self._order(step)
-        self._add_up(len(batch), observation)
+            workers = self._workers or self._start(copy)
+            workers.order(step)
+        self._add_up(workers, len(batch), observation)
         optimizer.update()
         if self.auto_new_epoch and iterator.is_new_epoch:
             optimizer.new_epoch(auto=True)
 
-    def _order(self, step: Step) -> None:
-        """Hands out the parameters, and lets the workers begin."""
-        shared = self._shared
-        if shared is None:
-            shared = self._start()
-        shared.write_numbers()
-        if self._workers is not None:
-            self._workers.order(step)
-
-    def _start(self) -> SharedArrays:
-        """Starts the workers; their iterators are theirs from then on."""
+    def _start(self, copy: Any) -> Workers:
+        """Starts the workers, with a copy of the model; their iterators are theirs from then on."""
         model = self._optimizers["main"].target
         try:
             shared = SharedArrays(model, len(self._specs))
         except OSError as error:
             raise WorkerError(f"there is too little shared memory for the gradients of the devices: {error}") from error
-        copy = model.copy("copy")
+        copy.copyparams(model, copy_persistent=False)
         copy.cleargrads()
         copy.to_device(backend.CPU)
         others = list(self._others.values())
-        cargo = Cargo(copy, [None, *others], self.converter, self._specs, rng.seed())
-        self._workers = Workers(cargo, shared)
-        self._stop = weakref.finalize(self, self._workers.close)
+        workers = Workers(Cargo(copy, [None, *others], self.converter, self._specs, rng.seed()), shared)
+        self._stop = weakref.finalize(self, workers.close)
         _finalize(others)  # theirs go on in copies
-        self._shared = shared
-        return shared
+        self._workers, self._shared = workers, shared
+        return workers
 
-    def _add_up(self, count: int, observation: dict[str, Any]) -> None:
+    def _add_up(self, workers: Workers, count: int, observation: dict[str, Any]) -> None:
         """Sums gradients and reports of all devices."""
         shared = self._shared
         assert shared is not None
         shared.write_gradients(0)
         summary = DictSummary()
         summary.add(observation, count)
-        answers = [] if self._workers is None else self._workers.answers()
+        answers = workers.answers()
         for answer in answers:
             summary.merge(answer.reports)
         counts = [count, *[answer.count for answer in answers]]

@@ -89,35 +89,39 @@ class Workers:
     """
 
     def __init__(self, cargo: Cargo, shared: SharedArrays) -> None:
-        from distrain.iterators.feed.shipment import ship
-
         self.problem: str | None = None
         self._workers: list[_Worker] = []
+        self._shared = shared
         self._owner = os.getpid()
         self._is_reading = False
-        count = len(cargo.devices)
         try:
-            cargo_fd = ship(cargo._asdict(), "training", "the processes of the other devices", _ADVICE)
-            try:
-                environment = _environment(count)
-                for number in range(1, count):
-                    device = cargo.devices[number]
-                    self._workers.append(_Worker(number, device, cargo_fd, shared.fd, environment))
-            except BaseException:
-                self.close()
-                raise
-            finally:
-                os.close(cargo_fd)
+            if len(cargo.devices) > 1:
+                self._start(cargo)
+        except BaseException:
+            self.close()
+            raise
         finally:
             os.close(shared.fd)
 
+    def _start(self, cargo: Cargo) -> None:
+        from distrain.iterators.feed.shipment import ship
+
+        cargo_fd = ship(cargo._asdict(), "training", "the processes of the other devices", _ADVICE)
+        try:
+            environment = _environment(len(cargo.devices))
+            for number, device in enumerate(cargo.devices[1:], start=1):
+                self._workers.append(_Worker(number, device, cargo_fd, self._shared.fd, environment))
+        finally:
+            os.close(cargo_fd)
+
     def order(self, step: Step) -> None:
-        """Lets all of them begin a step. Answers to an earlier one that was broken off are thrown away.
+        """Hands out the parameters and lets all of them begin a step. An earlier one that was broken off ends first.
 
         Raises:
             WorkerError: one has failed in an earlier step.
         """
         self._settle()
+        self._shared.write_numbers()
         self._send([step] * len(self._workers))
 
     def answers(self) -> list[Done]:

@@ -262,13 +262,16 @@ def test_a_worker_that_is_killed_at_work_is_noticed(make):
     updater = make(Fragile(waits=True))
     for _ in range(2):
         updater.update()
-    script = f"import os, time; time.sleep(0.3); os.kill({pids(updater)[0]}, {int(signal.SIGKILL)})"
-    with subprocess.Popen([sys.executable, "-c", script]) as killer:
+    script = f"""import os, time
+time.sleep(0.3)
+print(time.monotonic())
+os.kill({pids(updater)[0]}, {int(signal.SIGKILL)})"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as killer:
         with pytest.raises(WorkerError, match="was killed by SIGKILL"):
             updater.update()
-        ended = time.monotonic()
-        killer.wait(_SOON_S)
-        assert time.monotonic() - ended < 2
+        noticed = time.monotonic()
+        killed, _ = killer.communicate(timeout=_SOON_S)
+    assert noticed - float(killed) < 10  # it is milliseconds; the machine may be busy
 
 
 def test_an_exception_in_a_worker_comes_with_its_traceback(make):
