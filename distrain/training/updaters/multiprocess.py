@@ -118,11 +118,11 @@ class MultiprocessParallelUpdater(StandardUpdater):
         with self._device:
             arrays = self.converter(batch, self._specs[0])
             observation = gradients(model, arrays, self._reporter, step.loss_scale)
-        if not can_start:  # now the parameters have their sizes
-            workers = self._workers or self._start(copy)
-            workers.order(step)
-        self._add_up(workers, len(batch), observation)
-        optimizer.update()
+            if not can_start:  # now the parameters have their sizes
+                workers = self._workers or self._start(copy)
+                workers.order(step)
+            self._add_up(workers, len(batch), observation)
+            optimizer.update()
         if self.auto_new_epoch and iterator.is_new_epoch:
             optimizer.new_epoch(auto=True)
 
