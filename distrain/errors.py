@@ -10,6 +10,7 @@
     │   ├── SampleError      (RuntimeError)   a sample that another process could not read
     │   └── TransferError    (TypeError)      a dataset or a sample that cannot travel to another process
     ├── FeedError            (RuntimeError)   the processes that read the data cannot go on
+    ├── WorkerError          (RuntimeError)   a process that trains on another device has failed
     ├── WireError            (ValueError)     a message that is malformed, or a value that cannot be sent
     ├── SerializationError   (ValueError)     a file that cannot be read or does not belong to this object
     │   ├── CorruptFileError                  truncated, damaged, or holding pickled objects
@@ -76,6 +77,10 @@ class TransferError(DatasetError, TypeError):
 
 class FeedError(DistrainError, RuntimeError):
     """The processes that read the data cannot go on."""
+
+
+class WorkerError(DistrainError, RuntimeError):
+    """A process of `MultiprocessParallelUpdater` raised an exception, was killed, or cannot be started."""
 
 
 class WireError(DistrainError, ValueError):

@@ -73,7 +73,8 @@ def test_names_a_chainer_script_uses() -> None:
         "training.Extension training.get_trigger training.extensions.Evaluator training.extensions.LogReport "
         "training.extensions.PrintReport training.extensions.ProgressBar training.extensions.snapshot "
         "training.extensions.snapshot_object training.extensions.dump_graph training.extensions.observe_lr "
-        "training.extensions.observe_value training.updaters.StandardUpdater training.triggers.IntervalTrigger "
+        "training.extensions.observe_value training.updaters.StandardUpdater "
+        "training.updaters.MultiprocessParallelUpdater training.triggers.IntervalTrigger "
         "computational_graph.build_computational_graph gradient_check.check_backward initializers.HeNormal "
         "multi_node.create_communicator multi_node.scatter_dataset"
     ).split():

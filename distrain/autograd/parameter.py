@@ -205,6 +205,10 @@ class Parameter(Variable):
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         return self.clone()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (self.initializer, self.name, self._ordinal, self._device.name, self._array, self.grad)
+        return _unpickled, (type(self), *state, self._node.requires_grad)
+
     def clone(self) -> Parameter:
         """A parameter of its own with the same numbers; without an update rule and outside of flat buffers."""
         copy = Parameter(self.initializer, name=self.name)
@@ -216,3 +220,24 @@ class Parameter(Variable):
         copy._grad = None if grad is None else grad.copy()
         copy._node.requires_grad = self._node.requires_grad
         return copy
+
+
+def _unpickled(
+    kind: type[Parameter],
+    initializer: Any,
+    name: str | None,
+    ordinal: int,
+    device: str,
+    array: Array | None,
+    grad: Array | None,
+    requires_grad: bool,
+) -> Parameter:
+    """A parameter that was pickled: like `Parameter.clone`, without an update rule and outside of flat buffers."""
+    param = Parameter(initializer, name=name)
+    param.__class__ = kind
+    param._ordinal, param._device = ordinal, backend.get_device(device)
+    if array is not None:
+        Variable.array.__set__(param, array)  # type: ignore[attr-defined]
+    param._grad = grad
+    param._node.requires_grad = requires_grad
+    return param

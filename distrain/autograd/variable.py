@@ -7,6 +7,7 @@ that no backward pass needs are freed while the graph is still there.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -327,6 +328,10 @@ class Variable:
             grad=None if grad is None else grad.copy(),
             requires_grad=self.requires_grad,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = partial(Variable, name=self.name, grad=self.grad, requires_grad=self.requires_grad)
+        return make, (self._array,)  # a leaf, like a copy
 
     __eq__ = object.__eq__
 

@@ -13,6 +13,7 @@ from distrain.training.learning_rate import find_learning_rate as find_learning_
 from distrain.training.trainer import Trainer as Trainer
 from distrain.training.triggers.trigger import get_trigger as get_trigger
 from distrain.training.updater import Updater as Updater
+from distrain.training.updaters.multiprocess import MultiprocessParallelUpdater as MultiprocessParallelUpdater
 from distrain.training.updaters.parallel import ParallelUpdater as ParallelUpdater
 from distrain.training.updaters.standard import StandardUpdater as StandardUpdater
 
@@ -22,6 +23,7 @@ __all__ = [
     "PRIORITY_WRITER",
     "Extension",
     "LearningRates",
+    "MultiprocessParallelUpdater",
     "ParallelUpdater",
     "StandardUpdater",
     "Trainer",

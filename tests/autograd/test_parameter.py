@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -158,7 +159,11 @@ def test_another_shape_or_dtype_leaves_the_buffers(other):
     np.testing.assert_array_equal(flat, [0, 0, 1, 2, 0, 0])
 
 
-@pytest.mark.parametrize("make", [copy.deepcopy, copy.copy, Parameter.clone])
+def pickled(p):
+    return pickle.loads(pickle.dumps(p))
+
+
+@pytest.mark.parametrize("make", [copy.deepcopy, copy.copy, Parameter.clone, pickled])
 def test_copies_are_parameters_of_their_own_outside_of_the_buffers(make):
     p, _, flat_grad = bound([1, 2])
     p.name, p.update_rule = "W", object()
@@ -174,9 +179,10 @@ def test_copies_are_parameters_of_their_own_outside_of_the_buffers(make):
     np.testing.assert_array_equal(flat_grad[2:4], [4, 5])
 
 
-def test_a_copy_of_one_without_size_gets_the_same_numbers():
+@pytest.mark.parametrize("make", [copy.deepcopy, pickled])
+def test_a_copy_of_one_without_size_gets_the_same_numbers(make):
     p = Parameter(normal)
-    q = copy.deepcopy(p)
+    q = make(p)
     p.initialize((3,))
     q.initialize((3,))
     np.testing.assert_array_equal(p.array, q.array)
@@ -186,6 +192,7 @@ def test_a_copy_of_a_frozen_one_is_frozen():
     p = Parameter(np.ones(2))
     p.node.requires_grad = False
     assert not copy.deepcopy(p).requires_grad
+    assert not pickled(p).requires_grad
 
 
 def test_update_calls_the_rule():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -144,6 +145,16 @@ def test_a_copy_shares_nothing_with_the_original():
     F.sum(y).backward()
     np.testing.assert_array_equal(y.grad, [6, 2])
     np.testing.assert_array_equal(x.grad, [1, 1])
+
+
+def test_a_pickled_one_is_a_leaf():
+    x = Variable(np.array([1, 2], np.float32), name="x", requires_grad=False)
+    x.grad = np.ones(2, np.float32)
+    y = pickle.loads(pickle.dumps(x))
+    assert (y.name, y.requires_grad) == ("x", False)
+    np.testing.assert_array_equal(y.array, x.array)
+    np.testing.assert_array_equal(y.grad, x.grad)
+    assert pickle.loads(pickle.dumps(Variable(y.array) * 2)).creator is None
 
 
 def test_a_shallow_copy_is_another_leaf_over_the_same_array():

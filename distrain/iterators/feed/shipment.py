@@ -15,6 +15,7 @@ import os
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -27,12 +28,20 @@ _NUMBER = struct.Struct("<Q")
 _SEALS = 1 | 2 | 4 | 8  # F_SEAL_SEAL, _SHRINK, _GROW, _WRITE
 
 
-def ship(cargo: Any, name: str) -> int:
+_ADVICE = (
+    "Open files, connections and locks where they are first needed, in __getitem__, or leave them out in __getstate__; "
+    "or use MultithreadIterator or SerialIterator, which read in this process."
+)
+
+
+def ship(cargo: Any, name: str, purpose: str = "the processes that read it", advice: str = _ADVICE) -> int:
     """Puts an object into anonymous memory.
 
     Args:
         cargo: what the feeders get; classes and functions of the user's script, and lambdas, travel by value.
         name: what the errors call it, such as "dataset".
+        purpose: whom they call its receivers.
+        advice: what they say to do about a part that cannot be pickled.
 
     Returns:
         A file descriptor, to be closed by the caller.
@@ -46,7 +55,7 @@ def ship(cargo: Any, name: str) -> int:
     try:
         _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(cargo)
     except Exception as error:
-        raise TransferError(_explain(cargo, name, error)) from error
+        raise TransferError(_explain(cargo, name, purpose, error, advice)) from error
     pickled = stream.getbuffer()
     raws = [buffer.raw() for buffer in buffers]
     places, end = _places(pickled, raws)
@@ -75,13 +84,20 @@ def unship(fd: int) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Opens mapped files anew instead of copying what is in them."""
+    """Opens mapped files anew instead of copying what is in them; code remembers its file, for tracebacks."""
 
     def reducer_override(self, value: Any) -> Any:
+        if type(value) is CodeType:
+            _, arguments = self.dispatch_table[CodeType](value)
+            return _code, (value.co_filename, arguments)
         if type(value) is np.memmap and value.flags.c_contiguous and (offset := _offset_in_file(value)) is not None:
             mode = "c" if value.flags.writeable else "r"
             return np.memmap, (value.filename, value.dtype, mode, offset, value.shape)
         return super().reducer_override(value)
+
+
+def _code(filename: str, arguments: tuple[Any, ...]) -> CodeType:
+    return CodeType(*arguments).replace(co_filename=filename)
 
 
 def _offset_in_file(array: np.memmap[Any, Any]) -> int | None:
@@ -108,13 +124,11 @@ def _places(pickled: memoryview, raws: Sequence[memoryview]) -> tuple[list[tuple
     return places, max(at, 1)
 
 
-def _explain(cargo: Any, name: str, error: Exception) -> str:
+def _explain(cargo: Any, name: str, purpose: str, error: Exception, advice: str) -> str:
     path, culprit = _culprit(cargo, name, 6)
     return (
-        f"the {name} cannot travel to the processes that read it: {path} is a "
-        f"{type(culprit).__module__}.{type(culprit).__qualname__} ({type(error).__name__}: {error}). Open files, "
-        "connections and locks where they are first needed, in __getitem__, or leave them out in __getstate__; or use "
-        "MultithreadIterator or SerialIterator, which read in this process."
+        f"the {name} cannot travel to {purpose}: {path} is a {type(culprit).__module__}.{type(culprit).__qualname__} "
+        f"({type(error).__name__}: {error}). {advice}"
     )
 
 

@@ -71,6 +71,11 @@ def test_one_array_in_two_places_stays_one(sent):
     assert np.shares_memory(found[0], found[1][0])
 
 
+def test_code_knows_its_file(sent):
+    function = sent(lambda: lambda: None)
+    assert [f.__code__.co_filename for f in (function, function())] == [__file__] * 2
+
+
 def test_what_is_written_stays_ones_own():
     array = np.arange(100_000)
     fd = ship(array, "dataset")

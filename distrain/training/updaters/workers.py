@@ -1,0 +1,262 @@
+"""The main process's side of the processes that train on the other devices: starts, orders, and buries them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+from distrain.env import without_launcher
+from distrain.errors import WorkerError
+from distrain.training.updaters.shared import SharedArrays
+from distrain.training.updaters.worker import BOOT, Cargo, Done, Failed, Load, Save, Saved, State, Step, Stop
+
+_GRACE_S = 2.0  # for workers that have nothing to do, to end
+_STATE_S = 5.0  # for them to say where their iterators are, at the end
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+_ADVICE = (
+    "Open files, connections and locks where they are first needed, or leave them out in __getstate__; or use "
+    "ParallelUpdater, which works in one process."
+)
+
+A = TypeVar("A")
+
+
+class _Worker:
+    """One process; see `Workers`.
+
+    Attributes:
+        name: for messages.
+        process: of which it is.
+        pidfd: readable when it has ended.
+        connection: to it.
+        owes: whether an answer is still to come.
+    """
+
+    def __init__(self, number: int, device: Any, cargo_fd: int, shared_fd: int, environment: dict[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        boot = {
+            "path": sys.path,
+            "argv": sys.argv,
+            "main": os.getpid(),
+            "kill": threading.current_thread() is threading.main_thread(),
+            "number": number,
+            "control": theirs.fileno(),
+            "cargo": cargo_fd,
+            "shared": shared_fd,
+        }
+        with ours, theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, json.dumps(boot)],
+                pass_fds=(theirs.fileno(), cargo_fd, shared_fd),
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+            self.connection = Connection(ours.detach())
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.name = f"worker {number} (device {device}, pid {self.process.pid})"
+        self.owes = False
+
+    def end(self) -> None:
+        """Waits for the process, which has ended or was killed."""
+        self.process.wait()
+        self.connection.close()
+        os.close(self.pidfd)
+
+
+class Workers:
+    """The processes of all devices but the first.
+
+    Args:
+        cargo: what they get.
+        shared: parameters and gradients; its file is closed here.
+
+    Attributes:
+        problem: why they cannot go on, once that is so. All of them have ended then.
+
+    Raises:
+        TransferError: something in the cargo cannot travel to another process.
+        FeedError: there is too little memory for it.
+    """
+
+    def __init__(self, cargo: Cargo, shared: SharedArrays) -> None:
+        self.problem: str | None = None
+        self._workers: list[_Worker] = []
+        self._shared = shared
+        self._owner = os.getpid()
+        self._is_reading = False
+        try:
+            if len(cargo.devices) > 1:
+                self._start(cargo)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(shared.fd)
+
+    def _start(self, cargo: Cargo) -> None:
+        from distrain.iterators.feed.shipment import ship
+
+        cargo_fd = ship(cargo._asdict(), "training", "the processes of the other devices", _ADVICE)
+        try:
+            environment = _environment(len(cargo.devices))
+            for number, device in enumerate(cargo.devices[1:], start=1):
+                self._workers.append(_Worker(number, device, cargo_fd, self._shared.fd, environment))
+        finally:
+            os.close(cargo_fd)
+
+    def order(self, step: Step) -> None:
+        """Hands out the parameters and lets all of them begin a step. An earlier one that was broken off ends first.
+
+        Raises:
+            WorkerError: one has failed in an earlier step.
+        """
+        self._settle()
+        self._shared.write_numbers()
+        self._send([step] * len(self._workers))
+
+    def answers(self) -> list[Done]:
+        """Waits until the step is done; the answers in the order of the devices.
+
+        Raises:
+            WorkerError: one has raised an exception or has ended.
+        """
+        return self._collect(Done)
+
+    def states(self) -> list[State]:
+        """The states of their iterators.
+
+        Raises:
+            WorkerError: one has raised an exception or has ended.
+        """
+        self._settle()
+        self._send([Save()] * len(self._workers))
+        return [saved.state for saved in self._collect(Saved)]
+
+    def load(self, states: Iterable[State]) -> None:
+        """Puts their iterators into states.
+
+        Raises:
+            WorkerError: one has raised an exception or has ended.
+        """
+        self._settle()
+        self._send([Load(state) for state in states])
+        self._collect(Saved)
+
+    def last_states(self) -> list[State] | None:
+        """The states of their iterators; None if they are in the middle of a step, or do not answer in time."""
+        if self.problem is not None or any(worker.owes for worker in self._workers):
+            return None
+        try:
+            self._send([Save()] * len(self._workers))
+            return [saved.state for saved in self._collect(Saved, _STATE_S)]
+        except WorkerError:
+            return None
+
+    def close(self) -> None:
+        """Ends them; those that are in the middle of a step are killed."""
+        if os.getpid() != self._owner:  # a fork of the main process
+            return
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            if worker.owes:
+                worker.process.kill()
+            else:
+                with contextlib.suppress(OSError):  # it is gone
+                    worker.connection.send(Stop())
+        deadline = time.monotonic() + _GRACE_S
+        for worker in workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+            worker.end()
+
+    def _send(self, orders: list[Any]) -> None:
+        for worker, order in zip(self._workers, orders, strict=True):
+            worker.owes = True
+            with contextlib.suppress(OSError):  # it is gone; what it said last, or that it is gone, is read later
+                worker.connection.send(order)
+
+    def _settle(self) -> None:
+        """Waits for answers that nobody has asked for."""
+        if self.problem is None and self._is_reading:
+            self._fail("a message of a worker was broken off, by Ctrl-C or another exception")
+        if self.problem is not None:
+            raise WorkerError(f"{self.problem}\nThe workers of this updater have ended; make a new one.")
+        if any(worker.owes for worker in self._workers):
+            self._collect(None)
+
+    def _collect(self, kind: type[A] | None, timeout: float | None = None) -> list[A]:
+        """One answer of each that owes one, in the order of the devices."""
+        answers: dict[_Worker, Any] = {}
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while missing := [worker for worker in self._workers if worker.owes]:
+            left = None if deadline is None else deadline - time.monotonic()
+            ready = wait([end for worker in missing for end in (worker.connection, worker.pidfd)], left)
+            if not ready:
+                self._fail(f"{missing[0].name} has not answered in {timeout:g} s")
+            for worker in missing:
+                if worker.connection in ready or worker.pidfd in ready:
+                    answers[worker] = self._read(worker)
+        failed = [(worker, answer) for worker, answer in answers.items() if isinstance(answer, Failed)]
+        if failed:
+            self._raise(*failed[0])
+        if kind is None:
+            return []
+        return [answer for worker in self._workers if isinstance(answer := answers.get(worker), kind)]
+
+    def _read(self, worker: _Worker) -> Any:
+        self._is_reading = True  # and still so if something breaks this off
+        answer: Any = None
+        try:
+            if worker.connection.poll():
+                answer = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            answer = None
+        self._is_reading = False
+        if answer is None:
+            self._lose(worker)
+        worker.owes = False
+        return answer
+
+    def _raise(self, worker: _Worker, failure: Failed) -> None:
+        if failure.is_at_end:
+            self._fail(
+                f"the iterator of {worker.name} has no more minibatches, but the training goes on; make it with "
+                "repeat=True, or stop the training earlier"
+            )
+        self._fail(f"{worker.name} raised {failure.text}\n\nIn the worker:\n{failure.traceback}")
+
+    def _lose(self, worker: _Worker) -> None:
+        """Raises what has become of a worker that does not talk any more."""
+        try:
+            code = worker.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._fail(f"{worker.name} has closed its connection")
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        self._fail(f"{worker.name} {how}")
+
+    def _fail(self, problem: str) -> Any:
+        self.problem = problem
+        for worker in self._workers:
+            worker.owes = True  # none of them has anything more to say
+        self.close()
+        raise WorkerError(problem)
+
+
+def _environment(count: int) -> dict[str, str]:
+    """Of the workers: without the launcher's variables, and with their share of the cores, unless that is set."""
+    environment = without_launcher(os.environ)
+    if not any(name in environment for name in _THREADS):
+        environment |= dict.fromkeys(_THREADS, str(max(1, len(os.sched_getaffinity(0)) // count)))
+    return environment
