@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from distrain.errors import ArgumentError, LaunchError, WorldError
-from distrain_launch import feed
+from distrain_launch import doctor, feed
 from distrain_launch.run import Request, run
 
 _USAGE_ERROR = 2
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         if hasattr(options, "start"):
-            options.start(options)
+            return int(options.start(options))
         return run(_request(options))
     except (LaunchError, ArgumentError, WorldError) as error:
         print(f"distrain: {error}", file=sys.stderr)
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
     feed.add_to(commands)
+    doctor.add_to(commands)
     return parser
 
 

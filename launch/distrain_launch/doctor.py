@@ -1,0 +1,60 @@
+"""`distrain doctor`: what is installed, what would run where, what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from distrain.errors import ArgumentError
+from distrain_launch import doctor_machine, doctor_mpi, doctor_ranks, doctor_software
+from distrain_launch.finding import Finding, as_json, block, shown, summary
+
+_LIMIT_S = 60.0
+_INTERRUPTED = 130
+
+
+def add_to(commands: Any) -> None:
+    """Enters the subcommand."""
+    parser = commands.add_parser("doctor", help="say what is installed, what is wrong, and how to mend it")
+    parser.add_argument("--full", action="store_true", help="start two ranks as well, and see what they can do")
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead of text")
+    parser.add_argument("--mpiexec", metavar="PATH", help="the mpiexec to look at (default: of this environment)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=_LIMIT_S,
+        metavar="S",
+        help="seconds that each program which is asked, and the two ranks, may take (default: %(default)g)",
+    )
+    parser.set_defaults(start=_start)
+
+
+def _start(options: argparse.Namespace) -> int:
+    """Looks at everything; returns 1 if there is a problem."""
+    if not options.timeout > 0:
+        raise ArgumentError(f"--timeout {options.timeout}: the time must be more than 0 s.")
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    findings = []
+    try:
+        for finding in _findings(options):
+            findings.append(finding)
+            if not options.json:
+                print(shown(finding, is_coloured), flush=True)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    if options.json:
+        print(as_json(findings))
+    else:
+        print(f"\n{summary(findings)}. For a bug report:\n\n{block(findings)}")
+    return int(any(finding.level == "problem" for finding in findings))
+
+
+def _findings(options: argparse.Namespace) -> Iterator[Finding]:
+    yield from doctor_software.findings(options.timeout)
+    yield from doctor_mpi.findings(options.mpiexec, options.timeout)
+    yield from doctor_machine.findings()
+    if options.full:
+        yield from doctor_ranks.findings(options.mpiexec, options.timeout)
