@@ -45,12 +45,12 @@ def findings() -> Iterator[Finding]:
         ranks, reason = plan.choose(hardware, importlib.util.find_spec("mpi4py") is not None)
         yield _memory(ranks)
         yield _plan(hardware, ranks, reason, os.environ)
-    if sys.platform == "linux":
-        yield _shared_memory(Path("/dev/shm"))
-        yield _memfd()
     yield _open_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
     yield _processes(resource.getrlimit(resource.RLIMIT_NPROC)[0])
     yield _file_size(resource.getrlimit(resource.RLIMIT_FSIZE)[0])
+    if sys.platform == "linux":
+        yield _shared_memory(Path("/dev/shm"))
+        yield _memfd()
     yield _temporary()
     yield from _working_directory()
 
@@ -122,7 +122,7 @@ def _plan(hardware: Hardware, ranks: int, reason: str, environ: Mapping[str, str
     found += "; BLAS threads as " + ", ".join(f"{name}={value}" for name, value in chosen.items())
     most = max((int(value) for value in chosen.values() if value.isdigit()), default=1)
     if most > place.threads:
-        remedy = f"Unset them, and each rank gets its {place.threads}: more threads than cores slow all ranks down."
+        remedy = f"Unset them, and each rank gets {place.threads}: more threads than cores slow all ranks down."
         return warning("plan", found, remedy)
     return ok("plan", found)
 

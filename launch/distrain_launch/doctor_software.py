@@ -72,7 +72,11 @@ for module in {modules!r}:
 """
 
 _CUPY = """
-import cupy
+try:
+    import cupy
+except ImportError as error:
+    tell("missing", str(error))
+    sys.exit()
 tell("cupy", cupy.__version__)
 runtime = cupy.cuda.runtime
 tell("driver", runtime.driverGetVersion())
@@ -203,10 +207,12 @@ def _nvidia_smi(limit_s: float) -> Finding:
 
 
 def _cupy(answer: Answer, has_gpu: bool) -> Finding:
-    told = answer.values
+    told, report = answer.values, problem if has_gpu else warning
     if "cupy" not in told:
         remedy = "Install the CuPy for your CUDA, `pip install distrain[cuda12]` or `distrain[cuda13]`, and no other."
-        return problem("cupy", f"cannot be imported: {answer.failure}", remedy)
+        if "missing" in told:
+            return report("cupy", f"cannot be imported: {told['missing']}", remedy)
+        return problem("cupy", f"cannot be imported: {answer.failure}", remedy)  # as it would end any training
     parts = [told["cupy"]]
     for name in ("driver", "runtime"):
         if name in told:
@@ -216,6 +222,5 @@ def _cupy(answer: Answer, has_gpu: bool) -> Finding:
     found = ", ".join(parts)
     if told.get("computes"):
         return ok("cupy", f"{found}, {told['count']} GPU{'s' * (told['count'] != 1)}")
-    report = problem if has_gpu else warning
     remedy = "Take the extra for your driver's CUDA, `distrain[cuda12]` or `distrain[cuda13]`; check `nvidia-smi`."
     return report("cupy", f"{found}, but it cannot compute: {answer.failure}", remedy)

@@ -144,7 +144,7 @@ def _lowest(
     read_v2: Callable[[Path], _Number | None],
     read_v1: Callable[[Path], _Number | None],
 ) -> _Number | None:
-    limits = []
+    limits: list[_Number | None] = []
     for line in groups.splitlines():
         number, controllers, path = line.split(":", 2)
         is_v2 = number == "0"
@@ -152,7 +152,7 @@ def _lowest(
             continue
         base = root if is_v2 else root / controller
         read = read_v2 if is_v2 else read_v1
-        own = base / path.lstrip("/")  # not there in a container that sees its own group as the root
+        own: Path = base / path.lstrip("/")  # not there in a container that sees its own group as the root
         limits += [read(folder) for folder in (own, *own.parents) if folder.is_relative_to(base)]
     return min((limit for limit in limits if limit is not None), default=None)
 
