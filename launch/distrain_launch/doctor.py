@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,6 @@ from distrain_launch import doctor_machine, doctor_mpi, doctor_ranks, doctor_sof
 from distrain_launch.finding import Finding, as_json, block, shown, summary
 
 _LIMIT_S = 60.0
-_INTERRUPTED = 130
 
 
 def add_to(commands: Any) -> None:
@@ -36,20 +36,29 @@ def _start(options: argparse.Namespace) -> int:
     """Looks at everything; returns 1 if there is a problem."""
     if not options.timeout > 0:
         raise ArgumentError(f"--timeout {options.timeout}: the time must be more than 0 s.")
+    try:
+        findings = _show(options)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # as in `distrain doctor | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return int(any(finding.level == "problem" for finding in findings))
+
+
+def _show(options: argparse.Namespace) -> list[Finding]:
+    """Prints what is found, text as it comes."""
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     findings = []
-    try:
-        for finding in _findings(options):
-            findings.append(finding)
-            if not options.json:
-                print(shown(finding, is_coloured), flush=True)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    for finding in _findings(options):
+        findings.append(finding)
+        if not options.json:
+            print(shown(finding, is_coloured), flush=True)
     if options.json:
-        print(as_json(findings))
+        print(as_json(findings), flush=True)
     else:
-        print(f"\n{summary(findings)}. For a bug report:\n\n{block(findings)}")
-    return int(any(finding.level == "problem" for finding in findings))
+        print(f"\n{summary(findings)}. For a bug report:\n\n{block(findings)}", flush=True)
+    return findings
 
 
 def _findings(options: argparse.Namespace) -> Iterator[Finding]:

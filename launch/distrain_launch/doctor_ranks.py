@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def findings(mpiexec: str | None, limit_s: float) -> Iterator[Finding]:
     except (OSError, LaunchError) as error:
         yield problem("ranks", f"could not be started: {error}", "Mend what is named above, and try again.")
         return
-    yield from _read(told)
+    yield from read(told)
     yield _end_of(failure, told, time.monotonic() - start)
 
 
@@ -98,7 +98,7 @@ def _told(record: Path) -> dict[str, Any]:
     return dict(json.loads(line) for line in lines)
 
 
-def _end_of(failure: str, told: dict[str, Any], seconds: float) -> Finding:
+def _end_of(failure: str, told: Mapping[str, Any], seconds: float) -> Finding:
     """How the ranks ended."""
     if not failure:
         return ok("ranks", f"two ranks came to their end, after {seconds:.1f} s in all")
@@ -108,7 +108,12 @@ def _end_of(failure: str, told: dict[str, Any], seconds: float) -> Finding:
     return problem("ranks", f"two ranks did not come to their end, {came}: {failure}", remedy)
 
 
-def _read(told: dict[str, Any]) -> Iterator[Finding]:
+def read(told: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the ranks have told, as findings. Pure.
+
+    Args:
+        told: by stage, see distrain/checkup.py.
+    """
     if "world" in told:
         yield _world(told["world"])
     if "allreduce" in told:
@@ -119,7 +124,7 @@ def _read(told: dict[str, Any]) -> Iterator[Finding]:
         yield _feeders(told["feeders"])
 
 
-def _world(told: dict[str, Any]) -> Finding:
+def _world(told: Mapping[str, Any]) -> Finding:
     ranks = [
         f"rank {number} on {rank['host']} (pid {rank['pid']}), {rank['device']}, {len(rank['cores'])} processors, "
         f"{rank['threads']} BLAS thread{'s' * (rank['threads'] != 1)}"
@@ -132,7 +137,7 @@ def _world(told: dict[str, Any]) -> Finding:
     return ok("world", found)
 
 
-def _allreduce(told: dict[str, Any]) -> Iterator[Finding]:
+def _allreduce(told: Mapping[str, Any]) -> Iterator[Finding]:
     yield ok("start", f"{told['after_start_s']:.1f} s from `distrain run` to the end of the first allreduce")
     rate = told["nbytes"] / told["seconds"]
     found = f"{told['nbytes'] / 2**20:.0f} MiB in {told['seconds'] * 1000:.1f} ms, {rate / 1e6:.0f} MB/s"
@@ -146,14 +151,14 @@ def _allreduce(told: dict[str, Any]) -> Iterator[Finding]:
         yield ok("allreduce", f"{found}; the sum is right")
 
 
-def _clock(told: dict[str, Any]) -> Finding:
+def _clock(told: Mapping[str, Any]) -> Finding:
     found = f"{told['difference_s'] * 1e6:+.0f} µs between the ranks, ± {told['round_trip_s'] * 5e5:.0f} µs"
     if abs(told["difference_s"]) > _CLOCKS_S:
         return warning("clocks", found, "Let NTP set the clocks of the hosts, so that reports and logs have an order.")
     return ok("clocks", found)
 
 
-def _feeders(told: dict[str, Any]) -> Finding:
+def _feeders(told: Mapping[str, Any]) -> Finding:
     found = f"MultiprocessIterator had its first minibatch after {max(told['seconds']):.2f} s"
     if not told["is_right"]:
         return problem("feeders", f"{found}; it was a wrong one", "Report this, with the text below.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -164,6 +165,14 @@ def test_ranks_that_do_not_come_to_an_end(mpi: Any, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "before they knew of each other: they were not over after 2 s" in result.stdout
     assert "distrain: ended by SIGTERM." in result.stdout
+
+
+def test_a_reader_that_leaves_early(mpi: Any) -> None:
+    doctor = ["bash", "-c", '"$0" "$@" | head -n 1; exit "${PIPESTATUS[0]}"', sys.executable, *DOCTOR]
+    result = mpi.run(doctor, env=ON_CPU)
+    assert result.returncode == 128 + signal.SIGPIPE
+    assert result.stdout.startswith("ok      python ")
+    assert result.stderr == ""
 
 
 def test_bad_options_are_refused_at_once(mpi: Any) -> None:
