@@ -17,6 +17,7 @@ from typing import Any
 from distrain.errors import LaunchError
 from distrain_launch.finding import Finding, ok, problem, warning
 from distrain_launch.hardware import Hardware
+from distrain_launch.supervise import die_with
 
 _RANKS = 2
 _SCRIPT = "distrain.checkup"
@@ -71,6 +72,7 @@ def _run(command: list[str], limit_s: float) -> str:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        preexec_fn=die_with(os.getpid()),
     )
     try:
         words = launcher.communicate(timeout=limit_s)[1]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
+import time
 import tomllib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from distrain_launch.doctor_mpi import short, version_of
 from distrain_launch.doctor_software import PACKAGES, numbers
 
 DOCTOR = ["-m", "distrain_launch", "doctor"]
+LIMIT_S = 30.0
 ON_CPU = {"CUDA_VISIBLE_DEVICES": ""}
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -157,14 +161,39 @@ def test_no_mpiexec(mpi: Any, tmp_path: Path) -> None:
     assert "the exit code is 2\ndistrain: no mpiexec was found" in found["ranks"]["found"]
 
 
-def test_ranks_that_do_not_come_to_an_end(mpi: Any, tmp_path: Path) -> None:
-    stuck = tmp_path / "mpiexec"
-    stuck.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "HYDRA 1.2.3" && exit\nexec sleep 1000\n')
-    stuck.chmod(0o755)
+@pytest.fixture
+def stuck(tmp_path: Path) -> Path:
+    """An mpiexec that starts nothing; it leaves a file when it is asked to."""
+    path = tmp_path / "mpiexec"
+    ask = '[ "$1" = --version ] && echo "HYDRA 1.2.3" && exit'
+    path.write_text(f"#!/bin/sh\n{ask}\ntouch '{tmp_path}/asked'\nexec sleep 1000\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_ranks_that_do_not_come_to_an_end(mpi: Any, stuck: Path) -> None:
     result = mpi.run([sys.executable, *DOCTOR, "--full", "--timeout", "2", "--mpiexec", str(stuck)], env=ON_CPU)
     assert result.returncode == 1
     assert "before they knew of each other: they were not over after 2 s" in result.stdout
     assert "distrain: ended by SIGTERM." in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nobody_is_left_when_it_is_ended(mpi: Any, stuck: Path, number: signal.Signals) -> None:
+    doctor = [sys.executable, *DOCTOR, "--full", "--json", "--mpiexec", str(stuck)]
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(doctor, env=mpi.environment(mark, ON_CPU), stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + LIMIT_S
+        while not (stuck.parent / "asked").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(LIMIT_S) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        assert mpi.wait_until_gone(mark, LIMIT_S) == []
+    finally:
+        mpi.kill_marked(mark)
+        process.wait(LIMIT_S)
 
 
 def test_a_reader_that_leaves_early(mpi: Any) -> None:
