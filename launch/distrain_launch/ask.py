@@ -13,6 +13,7 @@ from distrain.env import without_launcher
 from distrain_launch.report import signal_name
 
 _LAST_LINES = 3
+_WHERE = ("Traceback ", "  ")  # of no use to who knows what was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +67,5 @@ def _failure(code: int, err: bytes) -> str:
     if code == 0:
         return ""
     how = f"it ended with exit code {code}" if code > 0 else f"it was ended by {signal_name(-code)}"
-    lines = err.decode(errors="replace").strip().splitlines()
+    lines = [line for line in err.decode(errors="replace").strip().splitlines() if not line.startswith(_WHERE)]
     return "\n".join([how, *lines[-_LAST_LINES:]])

@@ -215,7 +215,7 @@ def _cupy(answer: Answer, has_gpu: bool) -> Finding:
         return problem("cupy", f"cannot be imported: {answer.failure}", remedy)  # as it would end any training
     parts = [told["cupy"]]
     for name in ("driver", "runtime"):
-        if name in told:
+        if told.get(name):  # 0: there is no driver
             parts.append(f"CUDA of the {name} {told[name] // 1000}.{told[name] % 1000 // 10}")
     if told.get("nccl"):
         parts.append(f"NCCL {told['nccl'] // 10000}.{told['nccl'] // 100 % 100}.{told['nccl'] % 100}")

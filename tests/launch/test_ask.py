@@ -15,6 +15,7 @@ LIMIT_S = 30.0
         ("tell('a', [1, None]); tell('b', 'x')", Answer({"a": [1, None], "b": "x"})),
         ("print('noise'); os.write(1, b'more'); tell('a', 1)", Answer({"a": 1})),
         ("tell('a', 1); sys.exit('so it goes')", Answer({"a": 1}, "it ended with exit code 1\nso it goes")),
+        ("raise ValueError('so\\nit goes')", Answer({}, "it ended with exit code 1\nValueError: so\nit goes")),
         ("tell('a', 1); os.kill(os.getpid(), 11)", Answer({"a": 1}, "it was ended by SIGSEGV")),
     ],
 )

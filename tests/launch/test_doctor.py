@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -124,6 +126,36 @@ def test_broken_packages(mpi: Any, tmp_path: Path) -> None:
         assert remedy in found[check]["remedy"]
     assert found["curve"]["level"] == found["platformdirs"]["level"] == "ok"
     assert found["mpiexec"]["found"].endswith("whether it belongs to mpi4py's MPI is not known")
+
+
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in
+    *driver_version*) echo "570.86, NVIDIA H100 80GB HBM3, 81559 MiB" ;;
+    *pci.bus_id*) echo "GPU-aaaa, 00000000:3B:00.0" ;;
+    -L) echo "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa)" ;;
+esac
+"""
+
+
+@pytest.mark.mpi
+def test_two_ranks_share_a_single_gpu(mpi: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver is a stand-in, so the ranks train on the CPU in the end."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA_SMI)
+    program.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    found = by_check(mpi.run([sys.executable, *DOCTOR, "--full", "--json"], env=environ))
+    assert found["cuda driver"]["found"] == "driver 570.86: NVIDIA H100 80GB HBM3, 81559 MiB"
+    assert found["gpus"]["found"] == "0 (GPU-aaaa) for ranks"
+    assert found["plan"]["found"].startswith("`distrain run` starts 1 rank: there is one GPU (0)")
+    if importlib.util.find_spec("cupy") is None:
+        assert found["cupy"]["found"] == "not installed, but there is a GPU"
+    assert found["world"]["found"].startswith("2 ranks")
+    program.write_text("#!/bin/sh\necho NVIDIA-SMI has failed because it could not reach the driver.; exit 9\n")
+    failed = by_check(mpi.run([sys.executable, *DOCTOR, "--json"], env=environ))["cuda driver"]
+    assert failed["level"] == "warning"
+    assert "finds no GPU: NVIDIA-SMI has failed" in failed["found"]
 
 
 @pytest.mark.mpi
