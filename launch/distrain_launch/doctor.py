@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from distrain.errors import ArgumentError
-from distrain_launch import doctor_machine, doctor_mpi, doctor_ranks, doctor_software
 from distrain_launch.finding import Finding, as_json, block, shown, summary
 
 _LIMIT_S = 60.0
@@ -62,6 +61,9 @@ def _show(options: argparse.Namespace) -> list[Finding]:
 
 
 def _findings(options: argparse.Namespace) -> Iterator[Finding]:
+    # Late, because this file is part of every `distrain run`.
+    from distrain_launch import doctor_machine, doctor_mpi, doctor_ranks, doctor_software  # noqa: PLC0415
+
     yield from doctor_software.findings(options.timeout)
     yield from doctor_mpi.findings(options.mpiexec, options.timeout)
     yield from doctor_machine.findings()

@@ -201,7 +201,7 @@ def _nvidia_smi(limit_s: float) -> Finding:
         return problem("cuda driver", f"{program} failed: {error}", "Mend the driver, or remove it.")
     lines = [line.partition(", ") for line in done.stdout.splitlines()]
     if done.returncode or not lines:
-        found = f"{program} finds no GPU: {(done.stderr or done.stdout).strip() or 'it says nothing'}"
+        found = f"{program} finds no GPU: {(done.stdout or done.stderr).strip() or 'it says nothing'}"
         return warning("cuda driver", found, "If there is a GPU, mend the driver; in a container, pass the GPU on.")
     return ok("cuda driver", f"driver {lines[0][0]}: {'; '.join(rest for _, _, rest in lines)}")
 

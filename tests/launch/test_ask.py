@@ -24,8 +24,8 @@ def test_ask(code: str, expected: Answer) -> None:
 
 
 def test_what_was_told_before_the_limit_is_kept() -> None:
-    answer = ask("tell('a', 1)\nimport time\nwhile True: time.sleep(1)", 2.0)
-    assert answer.failure == "it was not over after 2 s"
+    answer = ask("tell('a', 1)\nimport time\nwhile True: time.sleep(1)", 1.0)
+    assert answer.failure == "it was not over after 1 s"
     assert answer.values in ({"a": 1}, {})  # the latter on a machine that is too busy to start it
 
 
