@@ -96,8 +96,8 @@ def _end(launcher: subprocess.Popen[str]) -> str:
 
 def _told(record: Path) -> dict[str, Any]:
     """What the ranks have written, by stage."""
-    lines = record.read_text().splitlines() if record.exists() else []
-    return dict(json.loads(line) for line in lines)
+    text = record.read_text() if record.exists() else ""
+    return dict(json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines())  # the last may be cut off
 
 
 def _end_of(failure: str, told: Mapping[str, Any], seconds: float) -> Finding:

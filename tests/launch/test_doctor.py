@@ -220,7 +220,8 @@ def test_ranks_that_do_not_come_to_an_end(mpi: Any, stuck: Path) -> None:
 def test_nobody_is_left_when_it_is_ended(mpi: Any, stuck: Path, number: signal.Signals) -> None:
     doctor = [sys.executable, *DOCTOR, "--full", "--json", "--mpiexec", str(stuck)]
     mark = uuid.uuid4().hex
-    process = subprocess.Popen(doctor, env=mpi.environment(mark, ON_CPU), stdout=subprocess.DEVNULL)
+    environ = mpi.environment(mark, {**ON_CPU, "TMPDIR": str(stuck.parent)})
+    process = subprocess.Popen(doctor, env=environ, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + LIMIT_S
         while not (stuck.parent / "asked").exists():
