@@ -8,19 +8,22 @@ Three figures, each with its contestants taking turns in the same processes (one
   gradients take, beside `Allreduce` of mpi4py in place;
 - a step's exchange of the gradients of the MLP 784-50-50-10, beside `Allreduce` of as many bytes;
 - a whole step of that MLP, and of 784-1000-1000-10, batch 50 a rank, Adam: StandardUpdater and SerialIterator beside a
-  loop in bare NumPy and mpi4py; in reproducible mode too.
+  loop in bare NumPy and mpi4py, and beside PyTorch's DistributedDataParallel (gloo) with a DataLoader, if PyTorch is
+  installed; in reproducible mode too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -31,6 +34,7 @@ SIZES = [2**10, 2**14, 2**18, 2**22, 2**24, 2**26, 2**28]  # bytes
 BANDWIDTH, LATENCY_S = 0.95, 15e-6  # at least; at most above the bare call
 EXCHANGE_S = 60e-6  # at most above the bare call
 STEP = 1.15  # times the bare loop
+DDP = {50: 2.0, 1000: 1.3}  # times the samples a second of PyTorch's
 BATCH = 100  # of the job
 TURN = {50: 200, 1000: 20}
 
@@ -136,7 +140,35 @@ def exchanges() -> None:
     )
 
 
-def steps(units: int) -> None:
+def ddp(units: int, x: np.ndarray, t: np.ndarray, folder: str) -> Iterator[None]:
+    """Steps of PyTorch, one a `next`."""
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+    from torch.utils.data.distributed import DistributedSampler
+
+    from distrain import comm
+
+    world = comm.world()
+    if not dist.is_initialized():
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=world.rank, world_size=world.size)
+    dataset = TensorDataset(torch.from_numpy(x), torch.from_numpy(t.astype(np.int64)))
+    loader = DataLoader(dataset, BATCH // world.size, sampler=DistributedSampler(dataset))
+    layers = [nn.Linear(784, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 10)]
+    model = nn.parallel.DistributedDataParallel(nn.Sequential(*layers))
+    optimizer = torch.optim.Adam(model.parameters())
+    while True:
+        for xb, tb in loader:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(xb), tb)
+            loss.backward()
+            optimizer.step()
+            yield
+
+
+def steps(units: int, folder: str) -> None:
     from mpi4py import MPI
 
     import distrain
@@ -173,6 +205,9 @@ def steps(units: int) -> None:
         bare_numpy.train(x[mine], t[mine], units, BATCH // world.size, turn, next_turn, exchange)
 
     calls = {"bare": one_turn(by_hand), "ours": many(plain.update, turn), "reproducible": in_shards}
+    if importlib.util.find_spec("torch"):
+        torch_steps = ddp(units, x, t, folder)
+        calls["DDP"] = many(lambda: next(torch_steps), turn)
     taken = {name: s / turn for name, s in in_turns(calls, bare.Barrier, 11).items()}
     ratio = taken["ours"] / taken["bare"]
     world.print(
@@ -181,6 +216,12 @@ def steps(units: int) -> None:
         f"({taken['reproducible'] / taken['ours']:.2f} of plain); exchange in buckets of "
         f"{plain.get_optimizer('main')._plan.bucket_bytes} bytes"
     )
+    if "DDP" in taken:
+        gain = taken["DDP"] / taken["ours"]
+        world.print(
+            f"           DDP {taken['DDP'] * 1e3:.3f} ms, {gain:.2f} x distrain's "
+            f">= {DDP[units]}{'' if gain >= DDP[units] else '  MISSED'}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -189,8 +230,13 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.work:
         exchanges()
-        for units in TURN:
-            steps(units)
+        from distrain import comm
+
+        with tempfile.TemporaryDirectory() as folder:
+            folder = comm.world().bcast_obj(folder)
+            for units in TURN:
+                steps(units, folder)
+            comm.world().barrier()
         sums()
         return
     command = [sys.executable, "-m", "distrain_launch", "run", "-n", "2", __file__, "--work"]

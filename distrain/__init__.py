@@ -4,6 +4,7 @@ The floors; a file imports only from floors below its own:
 
     9  distrain                     the public names
     8  training, multi_node         Trainer, updaters, triggers, extensions; ChainerMN's names
+       results                      what trainings have left on disk, and reports about it
     7  optimizers, optimizer_hooks  flat parameters and update rules
        iterators                    the order of samples; serial iterator
     6  links, initializers          layers with parameters
@@ -14,7 +15,7 @@ The floors; a file imports only from floors below its own:
     2  backend, cuda                devices; the one door to CuPy
     1  env, files, rng, minibatch   who am I; whole files; randomness by position; whose samples are these
        black_box                    what a rank leaves for the launcher
-       reproducible                 whether a minibatch is cut into shards
+       reproducible, clock          whether a minibatch is cut into shards; where the time of a step goes
     0  errors, config               the exception tree; the switches of a thread
 
 `import distrain` starts neither MPI nor CUDA nor a thread, and loads what a name needs when the name is first used.
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # what the rest of this file does, as type checkers and edito
     from distrain import optimizer_hooks as optimizer_hooks
     from distrain import optimizers as optimizers
     from distrain import reporting as reporting
+    from distrain import results as results
     from distrain import rng as rng
     from distrain import serializers as serializers
     from distrain import training as training
@@ -129,6 +131,7 @@ __all__ = [
     "report",
     "report_scope",
     "reporting",
+    "results",
     "rng",
     "serializers",
     "set_reproducible",

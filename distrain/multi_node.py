@@ -22,7 +22,7 @@ from distrain.dataset.sharding import share
 from distrain.datasets import SubDataset
 from distrain.errors import ArgumentError, WorldError
 from distrain.iterators import SerialIterator
-from distrain.optimizers import Optimizer
+from distrain.optimizers import GradientMethod, Optimizer
 from distrain.optimizers.exchange_plan import checked_settings
 from distrain.training.extensions import Evaluator
 
@@ -156,14 +156,17 @@ def create_multi_node_optimizer(
     Args:
         actual_optimizer: the optimizer; it is changed and returned.
         communicator: the ranks.
-        double_buffering: not available.
+        double_buffering: gradients are summed while the next step computes, and each update uses those of the step
+            before: `optimizer.use_exchange("double")`.
         zero_fill: parameters without gradient count as zeros where other ranks have one; always so.
 
     Raises:
-        ArgumentError: double buffering was asked for.
+        ArgumentError: double buffering of an optimizer that does not follow gradients.
     """
     if double_buffering:
-        raise ArgumentError("double_buffering=True is not available; gradients are exchanged in every step")
+        if not isinstance(actual_optimizer, GradientMethod):
+            raise ArgumentError(f"{type(actual_optimizer).__name__} exchanges no gradients that could be buffered")
+        actual_optimizer.use_exchange("double")
     actual_optimizer._comm = communicator
     return actual_optimizer
 

@@ -58,6 +58,7 @@ def main():
     trainer.extend(extensions.dump_graph("main/loss"))
     trainer.extend(extensions.snapshot(), trigger=(1, "epoch"))
     trainer.extend(extensions.LogReport())
+    trainer.extend(extensions.RunRecord())
     trainer.extend(
         extensions.PrintReport(
             [

@@ -25,6 +25,7 @@ def test_wheel_trains_and_launches(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "distrain/py.typed" in names
     assert "distrain/datasets/data/digits.npz" in names
+    assert "distrain/results/page/page.html" in names
     assert not [n for n in names if n.startswith(("launch/", "tests/", "benchmarks/", "examples/"))]
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from distrain import minibatch, rng
+from distrain.clock import clock
 from distrain.comm import Communicator, local, world
 from distrain.dataset.batch import Batch
 from distrain.dataset.columns import columns_at
@@ -146,6 +148,7 @@ class PlannedIterator(Iterator):
         return self._join()[2]
 
     def __next__(self) -> Batch:
+        start = time.perf_counter()
         planned = self._next_planned()
         if planned is None:
             minibatch.announce(None)
@@ -157,6 +160,7 @@ class PlannedIterator(Iterator):
         self.epoch, self.current_position = step.epoch, step.position
         self._orders = planned.orders_after
         minibatch.announce(planned.share)
+        clock.lap("data", start)
         return batch
 
     def _next_planned(self) -> Planned | None:

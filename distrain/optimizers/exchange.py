@@ -6,11 +6,14 @@ buffer: a number a parameter says who has a gradient, and a ticket says whose bu
 different optimizers at the same time get an error and not each other's gradients.
 
 Either the whole buffer is summed when the backward pass is over ("direct"), or it is cut into buckets, which one
-thread sends in a fixed order as the backward pass fills them. Which is faster is measured in the first steps.
+thread sends in a fixed order as the backward pass fills them. Which is faster is measured in the first steps. Or
+("double") a copy of it is summed by that thread during the next step, which uses the sum of the step before.
 """
 
 from __future__ import annotations
 
+import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from distrain import backend
 from distrain.autograd import Parameter, Variable
 from distrain.autograd.uses import count_uses
+from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import WorldError
 from distrain.optimizers.buckets import Bucket, cut, in_order
@@ -48,15 +52,21 @@ class Exchange:
         self._buckets: list[Bucket] = []
         self._sender: Sender | None = None
         self._step: _Step | None = None
+        self._late = _LateSums(self._wires) if plan.is_double else None
 
     def _wire(self, group: FlatGroup) -> NDArray[Any] | None:
         """Host memory for what is sent, unless the buffer itself is."""
         dtype = group.buffer.dtype if self._plan.dtype is None else self._plan.dtype
-        if group.xp is np and dtype == group.buffer.dtype:
+        if group.xp is np and dtype == group.buffer.dtype and not self._plan.is_double:
             return None
         return np.empty(len(group.buffer), dtype)
 
     def _sum(self, g: int, start: int, stop: int) -> None:
+        began = time.perf_counter()
+        self._sum_slice(g, start, stop)
+        clock.lap("sending", began)
+
+    def _sum_slice(self, g: int, start: int, stop: int) -> None:
         flat, wire = self._groups[g].buffer[start:stop], self._wires[g]
         if wire is None:
             self._comm.channel.allreduce(flat)
@@ -77,6 +87,8 @@ class Exchange:
         """
         plan = self._plan
         plan.begin()
+        if plan.is_double:
+            return
         size = plan.bucket_bytes
         if loss is None or (size is None and not plan.wants_arrivals):
             return
@@ -130,11 +142,14 @@ class Exchange:
             self.cancel()
         for group in self._groups:
             self._prepare(group, weight)
-        self._sum_all(step)
-        for g, group in enumerate(self._groups):
-            self._accept(group, self._wires[g])
-        for param in self._loose:
-            _exchange_one(self._comm, weight, param)
+        if self._late is not None:
+            self._swap(self._late, weight)
+        else:
+            self._sum_all(step)
+            for g, group in enumerate(self._groups):
+                self._accept(group, self._wires[g])
+            for param in self._loose:
+                _exchange_one(self._comm, weight, param)
         if self._plan.is_stepping:
             self._plan.end(self._comm, [] if step is None else step.arrivals)
 
@@ -148,6 +163,26 @@ class Exchange:
             self.send(bucket)
         if self._sender is not None:
             self._sender.wait()
+
+    def _swap(self, late: _LateSums, weight: float) -> None:
+        """Takes the sums of the last step, and has those of this one made."""
+        if self._sender is None:
+            self._sender = Sender(self)
+            weakref.finalize(self, self._sender.wait)  # at the end of the program too: MPI must not end in a call
+        self._sender.wait()
+        for param in self._loose:  # while the thread rests, so that all ranks make their calls in one order
+            _exchange_one(self._comm, weight, param)
+        for g, group in enumerate(self._groups):
+            late.load(g, group)
+            if late.has_sums:
+                late.unload(g, group)
+                self._accept(group, late.received[g])
+            for param, flag in zip(group.params, backend.to_cpu(group.flags), strict=True):
+                if not (late.has_sums and flag > 0):
+                    param.cleargrad()
+        late.turn()
+        for sums in late.received:
+            self._sender.send(_summed, self._comm, sums)
 
     def _prepare(self, group: FlatGroup, weight: float) -> None:
         has_grad = [param._grad is not None for param in group.params]
@@ -176,6 +211,39 @@ class Exchange:
         for param, flag in zip(group.params, flags, strict=True):
             if flag > 0 and param._grad is None:
                 param.grad = param._grad_view  # lies there already; says that there is a gradient
+
+
+class _LateSums:
+    """Two copies of the gradients in host memory, as they are sent: one that is loaded, one that is being summed.
+
+    Attributes:
+        received: of the last step, by group.
+        has_sums: whether there was a last step.
+    """
+
+    def __init__(self, wires: list[NDArray[Any] | None]) -> None:
+        self._loaded = [wire for wire in wires if wire is not None]
+        self.received = [np.empty_like(wire) for wire in self._loaded]
+        self.has_sums = False
+
+    def load(self, g: int, group: FlatGroup) -> None:
+        """Copies the gradients of a group, to be sent."""
+        with np.errstate(over="ignore"):
+            self._loaded[g][...] = backend.to_cpu(group.buffer)
+
+    def unload(self, g: int, group: FlatGroup) -> None:
+        """Puts the sums of the last step in their place."""
+        backend.copyto(group.buffer, self.received[g])
+
+    def turn(self) -> None:
+        """What is loaded is to be summed."""
+        self._loaded, self.received, self.has_sums = self.received, self._loaded, True
+
+
+def _summed(comm: Communicator, array: NDArray[Any]) -> None:
+    began = time.perf_counter()
+    comm.channel.allreduce(array)
+    clock.lap("sending", began)
 
 
 class _Step:

@@ -14,7 +14,7 @@ import numpy as np
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError, WorldError
 
-How = Literal["auto", "measure", "direct", "buckets"]
+How = Literal["auto", "measure", "direct", "buckets", "double"]
 
 Layout = list[tuple[str, list[tuple[int, int]]]]
 """Dtype and bounds of each array that is summed."""
@@ -33,7 +33,7 @@ class ExchangeSettings:
     """What the user has chosen.
 
     Attributes:
-        how: "direct", "buckets", "measure", or "auto".
+        how: "direct", "buckets", "measure", "auto", or "double".
         bucket_bytes: size of the buckets.
         dtype: in which gradients are sent; None: their own.
     """
@@ -128,16 +128,26 @@ class ExchangePlan:
         size: number of ranks.
         may_thread: whether another thread may call MPI.
 
+    Raises:
+        ArgumentError: double buffering without threads.
+
     Attributes:
         dtype: in which gradients are sent; None: their own.
+        is_double: whether each step uses the gradients of the step before, while its own are sent.
         arrivals: (group, parameter) in the order in which rank 0's gradients became complete in the first step.
         is_stepping: whether a step has begun.
     """
 
     def __init__(self, settings: ExchangeSettings, nbytes: int, size: int, may_thread: bool) -> None:
         self.dtype = settings.dtype
+        self.is_double = settings.how == "double"
         self.arrivals: list[tuple[int, int]] = []
         self.is_stepping = False
+        if self.is_double and not may_thread:
+            raise ArgumentError(
+                "double buffering sends gradients from a second thread, and this MPI was started without support for "
+                "that (MPI_THREAD_MULTIPLE). Leave double buffering out, or use another MPI."
+            )
         self._candidates: list[int | None] = candidates(settings, nbytes, size) if may_thread else [None]
         self._times: list[list[float]] = [[] for _ in self._candidates]
         self._steps = 0
@@ -195,7 +205,7 @@ def candidates(settings: ExchangeSettings, nbytes: int, size: int) -> list[int |
     how = settings.how
     if how == "auto":
         how = "measure" if size == 2 else "buckets" if nbytes >= _WORTH_BUCKETS else "direct"
-    if how == "direct":
+    if how in ("direct", "double"):
         return [None]
     if how == "buckets":
         return [settings.bucket_bytes]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from distrain import minibatch, reproducible
 from distrain.autograd import Parameter, Variable
+from distrain.clock import clock
 from distrain.config import config
 from distrain.errors import ArgumentError
 from distrain.optimizers import parts
@@ -67,23 +70,35 @@ class GradientMethod(Optimizer):
         shards = reproducible.shards()
         if shards:
             self._work_in_shards(lossfun, args, kwargs, shards)
+            start = time.perf_counter()
             self._apply()
+            clock.lap("update", start)
             return
         weight = self._weight()
+        start = time.perf_counter()
         if lossfun is not None and self.accumulate > 1 and weight:
-            self._work_in_parts(lossfun, args, kwargs, weight)
+            start = self._work_in_parts(lossfun, args, kwargs, weight)
         elif lossfun is not None:
             loss = lossfun(*args, **kwargs)
+            start = clock.lap("forward", start)
             self._clear()
             self._backward(loss, weight)
             del loss
+            start = clock.lap("backward", start)
         for param in self.params():
             if param._grad_var is not None:
                 param.settle_grad()
         self._flatten()
         if self.comm.size > 1:
+            if self._plan.is_double and self._loss_scale is not None and self._loss_scale.is_dynamic:  # type: ignore[union-attr]
+                raise ArgumentError(
+                    "double buffering updates with the gradients of the step before, which may have had another loss "
+                    "scale: give loss_scaling a constant scale, or leave double buffering out"
+                )
             self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]
+            start = clock.lap("exchange", start)
         self._apply()
+        clock.lap("update", start)
 
     def _apply(self) -> None:
         """Updates the parameters with the gradients of the job's minibatch."""
@@ -99,8 +114,11 @@ class GradientMethod(Optimizer):
             if self.comm.size > 1 and self.check_interval and self.t % self.check_interval == 0:
                 check_parameters(self.comm, self)
 
-    def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> None:
-        """Forward and backward pass of one part of the minibatch after the other; their gradients add up."""
+    def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> float:
+        """Forward and backward pass of one part of the minibatch after the other; their gradients add up.
+
+        Returns the time at the end."""
+        now = time.perf_counter()
         share = minibatch.current()
         count = parts.count_samples((args, kwargs))
         bounds = parts.bounds_of(count, self.accumulate)
@@ -109,11 +127,14 @@ class GradientMethod(Optimizer):
             some_args, some_kwargs = parts.part_of((args, kwargs), start, stop, count)
             with parts.announced(share, start, stop, number), reports.collect(stop - start):
                 loss = lossfun(*some_args, **some_kwargs)
+            now = clock.lap("forward", now)
             if number == 0:
                 self._clear()
             self._backward(loss, weight * (stop - start) / count, is_last=stop == count)
             del loss
+            now = clock.lap("backward", now)
         reports.report()
+        return now
 
     def _work_in_shards(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], shards: int) -> None:
         """In reproducible mode: the shards of the minibatch one after the other, and their sum over all ranks."""
@@ -128,14 +149,19 @@ class GradientMethod(Optimizer):
 
         def backward(start: int, stop: int, weight: float) -> None:
             some_args, some_kwargs = parts.part_of((args, kwargs), start, stop, count)
+            now = time.perf_counter()
             loss = lossfun(*some_args, **some_kwargs)
+            now = clock.lap("forward", now)
             self._clear()
             if weight:
                 self._backward(loss, weight, is_last=False)
                 for param in self.params():
                     param.settle_grad()
+                clock.lap("backward", now)
 
+        start, computing = time.perf_counter(), clock.seconds["forward"] + clock.seconds["backward"]
         self._sharded.run(self.require_target(), backward, self._places, is_first=not self._all_sized)
+        clock.lap("exchange", start + clock.seconds["forward"] + clock.seconds["backward"] - computing)
         if not self._is_in_place():
             raise ArgumentError(
                 "the parameters of the model changed within a minibatch, which reproducible mode forbids"
@@ -153,9 +179,13 @@ class GradientMethod(Optimizer):
             exchange.start(loss if weight and self._all_sized and self._is_in_place() else None)
         if not weight:
             return
-        scale = self._loss_scale.value if self._loss_scale is not None else None
+        scaling = self._loss_scale
+        scale = None if scaling is None else scaling.value
+        # A dynamic scale is expected to be too large now and then; whether NumPy warns depends on the BLAS.
+        expected = np.errstate(over="ignore", invalid="ignore") if scaling and scaling.is_dynamic else nullcontext()
         try:
-            loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
+            with expected:
+                loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
         except BaseException:
             if exchange is not None:
                 exchange.cancel()
@@ -231,6 +261,8 @@ class GradientMethod(Optimizer):
             how: "direct": in one call when the backward pass is over; "buckets": in parts, while the backward pass
                 still works on the others; "measure": whichever is faster in the first steps; "auto": "measure" on two
                 ranks. On more, where the way they are sent can change the last bits of a sum, it goes by their size.
+                "double" buffering: gradients are summed while the next step computes, which is updated with them; so
+                each update uses the gradients of the step before, the first step none, and a resumed run again none.
             bucket_bytes: size of the parts.
             dtype: float16 halves what is sent: each gradient is rounded once before it is sent and once after the
                 sum, which is taken in float32. None: the gradients' own.

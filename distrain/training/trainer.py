@@ -14,11 +14,13 @@ from typing import Any
 
 from distrain import black_box
 from distrain import comm as comm_module
+from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.persistents import average_over_ranks
+from distrain.training.same_data import require_same_data
 from distrain.training.triggers import agreement
 from distrain.training.triggers.trigger import Trigger, get_trigger
 from distrain.training.updater import Updater
@@ -214,7 +216,7 @@ class Trainer:
     def _loop(self, entries: list[_Entry]) -> None:
         """From the first check to the last step."""
         _make_writable(self.out, self.comm)
-        self._agree_on_extensions()
+        self._agree_with_ranks()
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = is_over and is_over(self)  # resumed from its last snapshot
         for entry in entries:
@@ -244,7 +246,9 @@ class Trainer:
                 for trigger, extension, name in active:
                     self._running = name
                     if trigger(self):
+                        start = time.perf_counter()
                         extension(self)
+                        clock.note(name, start)
                 self._running = None
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
@@ -266,10 +270,12 @@ class Trainer:
             agreement.gather(entry.trigger)
         agreement.gather(self.stop_trigger)
 
-    def _agree_on_extensions(self) -> None:
-        """Keeps extensions and triggers that are not on every rank from waiting for the other ranks."""
+    def _agree_with_ranks(self) -> None:
+        """Compares the data, and keeps extensions and triggers that are not on every rank from waiting for others."""
         if self.comm.size == 1:
             return
+        iterators = {f"iterator {name!r}": one for name, one in getattr(self.updater, "_iterators", {}).items()}
+        require_same_data(self.comm, iterators)
         mine = {entry.name: entry.runs_on for entry in self._entries.values()}
         everybody = self.comm.allgather_obj(mine)
         for name, entry in self._entries.items():

@@ -21,7 +21,7 @@ from distrain_launch.supervise import Job, Supervisor
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; see `distrain run --help`."""
+    """What the user asks for; see `distrain run --help`. With `is_module` the script is a module, as of `python -m`."""
 
     script: str
     args: Sequence[str] = ()
@@ -34,6 +34,7 @@ class Request:
     log_dir: str | None = None
     shutdown_timeout: float = 10.0
     mpiexec: str | None = None
+    is_module: bool = False
 
 
 def run(request: Request) -> int:
@@ -47,7 +48,7 @@ def run(request: Request) -> int:
         LaunchError: the job cannot be started here.
     """
     _check(request)
-    program = [sys.executable, request.script, *request.args]
+    program = [sys.executable, *(["-m"] if request.is_module else []), request.script, *request.args]
     variables = {} if request.seed is None else {"DISTRAIN_SEED": str(request.seed)}
     if request.reproducible:
         variables["DISTRAIN_REPRODUCIBLE"] = "1"
@@ -141,7 +142,7 @@ def _check(request: Request) -> None:
     if request.shown not in (None, "all") and not re.fullmatch(r"\d+(,\d+)*", str(request.shown)):
         raise ArgumentError(f"--ranks {request.shown}: expected numbers of ranks such as 0,3, or all.")
     script = Path(request.script)
-    if not script.is_file():
+    if not request.is_module and not script.is_file():
         kind = "is not a file" if script.exists() else "does not exist"
         raise LaunchError(f"{request.script} {kind} (looked in {os.getcwd()}).")
     if rank_info().size > 1:

@@ -270,7 +270,9 @@ def rotate(current, position):
 
 
 class TestState:
-    @pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"order_sampler": rotate}], ids=str)
+    @pytest.mark.parametrize(
+        "options", [{}, {"shuffle": False}, {"order_sampler": rotate}], ids=["shuffled", "in order", "sampler"]
+    )
     @pytest.mark.parametrize("size", [1, 2, 3])
     @pytest.mark.parametrize("stop_at", [0, 1, 2, 3, 4, 7])
     def test_resume_is_exact_anywhere_at_any_world_size(self, stop_at, size, options):

@@ -29,6 +29,7 @@ from distrain.training.extensions.snapshot import snapshot as snapshot
 from distrain.training.extensions.snapshot import snapshot_object as snapshot_object
 from distrain.training.extensions.tensor_board import TensorBoard as TensorBoard
 from distrain.training.extensions.throughput import Throughput as Throughput
+from distrain.training.extensions.trace import Trace as Trace
 from distrain.training.extensions.unchain_variables import unchain_variables as unchain_variables
 from distrain.training.extensions.variable_statistics_plot import VariableStatisticsPlot as VariableStatisticsPlot
 
@@ -56,6 +57,7 @@ __all__ = [
     "StepShift",
     "TensorBoard",
     "Throughput",
+    "Trace",
     "VariableStatisticsPlot",
     "WarmupShift",
     "dump_graph",

@@ -6,10 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from distrain import minibatch
+from distrain.clock import Phase, clock
+from distrain.comm import Communicator, world
 from distrain.training.extension import PRIORITY_WRITER, Extension
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
+
+_PHASES: tuple[Phase, ...] = ("data", "forward", "backward", "exchange", "sending", "update")
 
 
 class Throughput(Extension):
@@ -18,108 +22,90 @@ class Throughput(Extension):
     In the observation appear, as means since the last time:
 
         samples_per_second       of the whole job, evaluations and snapshots included
-        time/data                seconds an iteration that this rank waited for its minibatch
-        time/update              seconds an iteration in the rest of the update: forward, backward, exchange, optimizer
-        time/extensions          seconds an iteration in everything else
 
-    In a log of several ranks the times are means over the ranks.
+    and, in seconds an iteration,
+
+        time/data                until the minibatch was there
+        time/forward             the loss, where `optimizer.update` is given the loss function
+        time/backward            the gradients
+        time/exchange            waiting for the sum of the gradients over the ranks
+        time/hidden              of the exchange, what went on behind the backward pass
+        time/update              the optimizer's rules and hooks
+        time/other               the rest of the updater: converter, code of your own
+        time/extensions          everything else
+        time/slowest             data, forward, backward, update and other of the slowest rank
+        time/slowest_rank        which that is (a number, no time)
+
+    "exchange" to "hidden" and "slowest" are there with several ranks only. A rank that waits long in the exchange waits
+    for others; the slowest one waits least. In a log of several ranks the times are means over the ranks.
+
+    Attributes:
+        comm: the ranks that train together.
     """
 
     trigger = (100, "iteration")
     priority = PRIORITY_WRITER
 
     def __init__(self) -> None:
+        self.comm: Communicator | None = None
         self._updater: Any = None
-        self._iterator: _TimedIterator | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._start = time.perf_counter()
         self._iterations = 0
         self._samples = 0
-        self._update_s = 0.0
-        self._data_before_s = self._iterator.seconds if self._iterator is not None else 0.0
+        self._seconds = 0.0  # in the updater
+        self._phases = dict.fromkeys(_PHASES, 0.0)
 
     def initialize(self, trainer: Trainer) -> None:
-        """Puts a clock around the updater and its main iterator."""
+        """Puts a clock around the updater."""
         self._updater = updater = trainer.updater
         update = updater.update
+        seconds = clock.seconds
 
         def timed_update() -> None:
-            start = time.perf_counter()
+            start, before = time.perf_counter(), seconds.copy()  # evaluations use the same clock in between
             update()
-            self._update_s += time.perf_counter() - start
+            self._seconds += time.perf_counter() - start
             self._iterations += 1
+            phases = self._phases
+            for phase, took in before.items():
+                phases[phase] += seconds[phase] - took
             share = minibatch.current()
             if share is not None:
                 self._samples += share.total
 
         updater.update = timed_update  # type: ignore[method-assign]
-        iterators = getattr(updater, "_iterators", {})
-        if "main" in iterators:
-            self._iterator = iterators["main"] = _TimedIterator(iterators["main"])
+        self.comm = trainer.comm if self.comm is None else self.comm
         self._begin()
 
     def __call__(self, trainer: Trainer) -> None:
-        """Puts speed and times into the observation."""
+        """Puts speed and times into the observation; a collective call on several ranks."""
         n = self._iterations
         if n:
             seconds = time.perf_counter() - self._start
-            data_s = self._iterator.seconds - self._data_before_s if self._iterator is not None else 0.0
-            values = {
-                "time/data": data_s / n,
-                "time/update": (self._update_s - data_s) / n,
-                "time/extensions": (seconds - self._update_s) / n,
-            }
+            trainer.observation.update(self._times(seconds, n))
             if self._samples:
-                values["samples_per_second"] = self._samples / seconds
-            trainer.observation.update(values)
+                trainer.observation["samples_per_second"] = self._samples / seconds
         self._begin()
 
+    def _times(self, seconds: float, n: int) -> dict[str, float]:
+        comm = self.comm or world()
+        phases = {phase: took / n for phase, took in self._phases.items()}
+        sending = phases.pop("sending")
+        other = self._seconds / n - sum(phases.values())
+        values = {f"time/{phase}": took for phase, took in phases.items() if phase != "exchange" or comm.size > 1}
+        values |= {"time/other": max(0.0, other), "time/extensions": (seconds - self._seconds) / n}
+        if comm.size > 1:
+            own = comm.allgather_obj(self._seconds / n - phases["exchange"])
+            slowest = max(own)
+            values["time/hidden"] = max(0.0, sending - phases["exchange"])
+            values |= {"time/slowest": slowest, "time/slowest_rank": own.index(slowest)}
+        return values
+
     def finalize(self) -> None:
-        """Takes the clocks away."""
+        """Takes the clock away."""
         if self._updater is not None:
             self._updater.__dict__.pop("update", None)
-            if self._iterator is not None:
-                self._updater._iterators["main"] = self._iterator.iterator
             self._updater = None
-
-
-class _TimedIterator:
-    """An iterator that sums up how long its minibatches take; in everything else it is the iterator itself.
-
-    Attributes:
-        iterator: the iterator.
-        seconds: spent in it so far.
-    """
-
-    def __init__(self, iterator: Any) -> None:
-        self.iterator = iterator
-        self.seconds = 0.0
-
-    def __iter__(self) -> Any:
-        return self
-
-    def __next__(self) -> Any:
-        start = time.perf_counter()
-        try:
-            return next(self.iterator)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    next = __next__
-
-    @property
-    def epoch(self) -> Any:  # asked for in every iteration, and __getattr__ is slow
-        return self.iterator.epoch
-
-    @property
-    def epoch_detail(self) -> Any:
-        return self.iterator.epoch_detail
-
-    @property
-    def is_new_epoch(self) -> Any:
-        return self.iterator.is_new_epoch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.iterator, name)

@@ -1,0 +1,50 @@
+#!/bin/bash
+# Written by `distrain submit --slurm`: 8 ranks on 2 nodes, 4 on each.
+#SBATCH --job-name=digits
+#SBATCH --output=digits-%j.log
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=4
+#SBATCH --time=4:00:30
+#SBATCH --account=ab12@gpu
+#SBATCH --partition=long
+#SBATCH --qos=high
+
+set -e  # what fails here ends the job
+cd /home/me/work
+
+# Batch shells do not always know `module`.
+# shellcheck disable=SC1091
+type module > /dev/null 2>&1 || source /etc/profile
+module load gcc/13
+module load openmpi/5.0
+
+# Given with --setup.
+ulimit -c 0
+
+# What every rank finds in its environment; exported variables do not reach other nodes through every MPI.
+environment=(
+    PYTHONUNBUFFERED=1
+    PYTHONFAULTHANDLER=1
+    DATA='/scratch/my data'
+)
+# Threads of BLAS: one for each core of a rank, unless their number has been chosen already.
+threads=(OMP_NUM_THREADS OPENBLAS_NUM_THREADS GOTO_NUM_THREADS MKL_NUM_THREADS BLIS_NUM_THREADS VECLIB_MAXIMUM_THREADS)
+chosen=
+for name in "${threads[@]}"; do chosen+=${!name}; done
+[ -n "$chosen" ] || environment+=("${threads[@]/%/=8}")
+
+# Each rank sees one GPU of its node, which is number 0 to it.
+# shellcheck disable=SC2016
+own_gpu='number=$SLURM_LOCALID
+list=${CUDA_VISIBLE_DEVICES:-0,1,2,3}
+CUDA_VISIBLE_DEVICES=$(echo "$list," | cut -d , -f "$((${number:?no number on this node is known} + 1))")
+export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:?no GPU is left for rank $number of this node in $list}
+exec "$@"
+'
+# The command line of every rank.
+program=(sh -c "$own_gpu" sh env "${environment[@]}" /home/me/venv/bin/python train.py --epoch 20 --out 'it'"'"'s a result')
+
+# A rank that is killed ends the others. Newer versions do not take the cores of a rank from the job.
+srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=8 "${program[@]}"
