@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from distrain.errors import ArgumentError, LaunchError, WorldError
-from distrain_launch import bench, feed, results
+from distrain_launch import bench, doctor, feed, results
 from distrain_launch.batch import submit
 from distrain_launch.run import Request, run
 
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
     feed.add_to(commands)
     bench.add_to(commands)
+    doctor.add_to(commands)
     results.add_to(commands)
     submit.add_to(commands)
     return parser

@@ -11,13 +11,15 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from distrain.errors import LaunchError
 
 _NVIDIA_SMI_TIMEOUT_S = 60  # without its daemon the driver starts anew, which takes seconds a GPU
+_NO_LIMIT = 2**60  # bytes; the older control groups write a number above it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -124,16 +126,33 @@ def quota(groups: str, root: Path) -> float | None:
         groups: the text of /proc/self/cgroup.
         root: where control groups are mounted.
     """
-    limits = []
+    return _lowest(groups, root, "cpu", _limit_v2, _limit_v1)
+
+
+def memory_limit(groups: str, root: Path) -> int | None:
+    """The lowest limit on memory of a control group and those around it, in bytes; arguments as of `quota`."""
+    return _lowest(groups, root, "memory", _memory_v2, _memory_v1)
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _lowest(
+    groups: str,
+    root: Path,
+    controller: str,
+    read_v2: Callable[[Path], _Number | None],
+    read_v1: Callable[[Path], _Number | None],
+) -> _Number | None:
+    limits: list[_Number | None] = []
     for line in groups.splitlines():
         number, controllers, path = line.split(":", 2)
-        if number == "0":
-            base, read = root, _limit_v2
-        elif "cpu" in controllers.split(","):
-            base, read = root / "cpu", _limit_v1
-        else:
+        is_v2 = number == "0"
+        if not is_v2 and controller not in controllers.split(","):
             continue
-        own = base / path.lstrip("/")  # not there in a container that sees its own group as the root
+        base = root if is_v2 else root / controller
+        read = read_v2 if is_v2 else read_v1
+        own: Path = base / path.lstrip("/")  # not there in a container that sees its own group as the root
         limits += [read(folder) for folder in (own, *own.parents) if folder.is_relative_to(base)]
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -146,6 +165,16 @@ def _limit_v2(group: Path) -> float | None:
 def _limit_v1(group: Path) -> float | None:
     time, period = _text(group / "cpu.cfs_quota_us").strip(), _text(group / "cpu.cfs_period_us").strip()
     return int(time) / int(period) if time.isdigit() and period.isdigit() else None
+
+
+def _memory_v2(group: Path) -> int | None:
+    limit = _text(group / "memory.max").strip()
+    return int(limit) if limit.isdigit() else None
+
+
+def _memory_v1(group: Path) -> int | None:
+    limit = _text(group / "memory.limit_in_bytes").strip()
+    return int(limit) if limit.isdigit() and int(limit) < _NO_LIMIT else None
 
 
 def _all_gpus() -> tuple[Gpu, ...]:

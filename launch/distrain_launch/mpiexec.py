@@ -57,7 +57,7 @@ def find(given: str | None = None, python: str = sys.executable) -> Mpiexec:
         LaunchError: there is none, it does not run, or it is of an unknown make.
     """
     path = _path(given, python)
-    return Mpiexec(path, implementation(_version(path), path))
+    return Mpiexec(path, implementation(version_text(path), path))
 
 
 def _path(given: str | None, python: str) -> str:
@@ -76,7 +76,12 @@ def _path(given: str | None, python: str) -> str:
     return found
 
 
-def _version(path: str) -> str:
+def version_text(path: str) -> str:
+    """What an mpiexec prints when asked for its version.
+
+    Raises:
+        LaunchError: it does not run.
+    """
     try:
         done = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, stdin=subprocess.DEVNULL

@@ -160,7 +160,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 process_group=0,  # Ctrl-C is for the launcher, which passes it on
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
         except OSError as error:
             raise LaunchError(f"{arguments[0]} cannot be run: {error}.") from error
@@ -412,7 +412,7 @@ def _socket_folder() -> Path:
         ) from error
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
+def die_with(parent: int) -> Callable[[], None] | None:
     """A last act before exec that has the child terminated when the launcher dies, by SIGKILL too."""
     if sys.platform != "linux":
         return None

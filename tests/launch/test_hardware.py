@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distrain.errors import LaunchError
-from distrain_launch.hardware import Cpu, Gpu, Hardware, cpus, listed_gpus, quota, visible_gpus
+from distrain_launch.hardware import Cpu, Gpu, Hardware, cpus, listed_gpus, memory_limit, quota, visible_gpus
 
 
 def write(root: Path, files: Mapping[str, str]) -> Path:
@@ -58,6 +58,21 @@ def test_processors_know_their_core_and_node(tmp_path: Path) -> None:
 )
 def test_quota(tmp_path: Path, groups: str, files: Mapping[str, str], expected: float | None) -> None:
     assert quota(groups, write(tmp_path, files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {}, None),
+        ("0::/job\n", {"memory.max": "max\n", "job/memory.max": "4096\n"}, 4096),
+        ("0::/job\n", {"memory.max": "1024\n", "job/memory.max": "4096\n"}, 1024),
+        ("4:memory:/job\n0::/\n", {"memory/job/memory.limit_in_bytes": "2048\n"}, 2048),
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("4:cpu:/\n", {"memory/memory.limit_in_bytes": "2048\n"}, None),
+    ],
+)
+def test_memory_limit(tmp_path: Path, groups: str, files: Mapping[str, str], expected: int | None) -> None:
+    assert memory_limit(groups, write(tmp_path, files)) == expected
 
 
 @pytest.mark.parametrize(("limit", "cores"), [(None, 4), (9.0, 4), (2.5, 2), (0.5, 1)])
