@@ -18,7 +18,8 @@ The floors; a file imports only from floors below its own:
        reproducible, clock          whether a minibatch is cut into shards; where the time of a step goes
     0  errors, config               the exception tree; the switches of a thread
 
-`import distrain` starts neither MPI nor CUDA nor a thread, and loads what a name needs when the name is first used.
+`import distrain` starts neither MPI nor CUDA nor a thread, and loads what a name needs when the name is first used (and
+`comm` at once where the environment says that this is one of several ranks).
 """
 
 from __future__ import annotations
@@ -187,3 +188,14 @@ if not TYPE_CHECKING:  # so that type checkers know every name, and no other
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+def _is_one_of_many() -> bool:
+    try:
+        return bool(importlib.import_module("distrain.env").rank_info().size > 1)
+    except errors.WorldError:  # `comm.world` will raise it where the user can act on it
+        return True
+
+
+if _is_one_of_many():  # from here on an exception ends the whole job, and all ranks draw one seed
+    importlib.import_module("distrain.comm")
