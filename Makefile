@@ -45,7 +45,7 @@ floors: $(VENV)/.installed  ## which file may import which
 	$(VENV)/bin/lint-imports
 
 test: lint types floors $(if $(OTHER_MPI),$(OTHER)/.installed)  ## lint, types, floors and all tests, through both MPI wheels
-	$(BOTH_MPIS) $(PYTEST) -q
+	$(BOTH_MPIS) $(PYTEST) -q -n 2 --dist loadfile
 
 again:            ## the tests that failed in the last run
 	$(BOTH_MPIS) $(PYTEST) -q --last-failed --last-failed-no-failures none
