@@ -12,9 +12,10 @@ from distrain.dataset import concat_examples
 from distrain.env import rank_info
 from distrain.errors import ArgumentError, WorkerError
 from distrain.reporting import DictSummary, Reporter, report
+from distrain.training.updaters.messages import Step, switches
 from distrain.training.updaters.shared import SharedArrays
 from distrain.training.updaters.standard import StandardUpdater
-from distrain.training.updaters.worker import Cargo, Step, gradients, load, reporter_of, save, switches
+from distrain.training.updaters.worker import Cargo, gradients, load, reporter_of, save
 from distrain.training.updaters.workers import Workers
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class MultiprocessParallelUpdater(StandardUpdater):
         _finalize(self._others.values())
         super().finalize()
 
-    def _keep(self, states: list[dict[str, Any]]) -> None:
+    def _keep(self, states: list[bytes]) -> None:
         for iterator, state in zip(self._others.values(), states, strict=True):
             load(iterator, state)
 

@@ -1,7 +1,4 @@
-"""The life of a process that trains on one device, under the orders of the main process.
-
-    main ── socket ──► worker      Step(iteration, …), Save(), Load(state), Stop()
-         ◄───────────              Done(count, reports), Saved(state), Failed(kind, text)
+"""The life of a process that trains on one device, under the orders of the main process; see `messages`.
 
 A worker has its own iterator and its own copy of the model. In each step it takes over the parameters, and leaves its
 gradients, see `shared`. It ends with the main process, however that ends.
@@ -10,6 +7,7 @@ gradients, see `shared`. It ends with the main process, however that ends.
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import random
 import select
@@ -22,17 +20,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distrain import backend, minibatch, rng
-from distrain.config import Defaults, config, global_config
+from distrain.config import config
 from distrain.links import Link
-from distrain.reporting import DictSummary, Reporter, Sums
-from distrain.serializers import DictionarySerializer, NpzDeserializer
+from distrain.reporting import DictSummary, Reporter
+from distrain.serializers import load_npz, save_npz
+from distrain.training.updaters.messages import (
+    Done,
+    Failed,
+    Load,
+    Message,
+    Saved,
+    Step,
+    Stop,
+    receive,
+    send,
+    use_switches,
+)
 from distrain.training.updaters.shared import SharedArrays
-
-State = dict[str, Any]
-"""What an iterator has saved: arrays by key."""
-
-Config = dict[str, Any]
-"""The switches of a thread by name."""
 
 
 class Cargo(NamedTuple):
@@ -51,66 +55,6 @@ class Cargo(NamedTuple):
     converter: Any
     devices: list[Any]
     seed: int
-
-
-class Step(NamedTuple):
-    """An order: forward and backward pass of the next minibatch.
-
-    Attributes:
-        iteration: steps before this one.
-        config: the switches of the main process.
-        loss_scale: factor on the initial gradient.
-    """
-
-    iteration: int
-    config: Config
-    loss_scale: float | None
-
-
-class Save(NamedTuple):
-    """An order: tell the state of the iterator."""
-
-
-class Load(NamedTuple):
-    """An order: put the iterator into a state."""
-
-    state: State
-
-
-class Stop(NamedTuple):
-    """An order: end."""
-
-
-class Done(NamedTuple):
-    """The answer to a step.
-
-    Attributes:
-        count: samples of the minibatch.
-        reports: sums of what was reported, weighted by samples.
-    """
-
-    count: int  # type: ignore[assignment]    # it hides tuple.count
-    reports: dict[str, Sums]
-
-
-class Saved(NamedTuple):
-    """The answer to `Save` and `Load`."""
-
-    state: State
-
-
-class Failed(NamedTuple):
-    """The answer to any order that raised an exception.
-
-    Attributes:
-        text: the exception in one line.
-        traceback: the whole of it.
-        is_at_end: the iterator had no more minibatches.
-    """
-
-    text: str
-    traceback: str
-    is_at_end: bool = False
 
 
 BOOT = (
@@ -132,13 +76,13 @@ def main(boot: dict[str, Any]) -> None:
     with Connection(boot["control"]) as control:
         try:
             worker = _Worker(boot)
-            while not isinstance(order := control.recv(), Stop):
-                control.send(worker.answer(order))
+            while not isinstance(order := receive(control), Stop):
+                send(control, worker.answer(order))
             worker.close()
         except (EOFError, ConnectionError):  # the main process has closed its end
             return
         except Exception as error:
-            control.send(failure(error))
+            send(control, failure(error))
 
 
 def _end_with(pid: int, is_killed: bool) -> None:
@@ -166,7 +110,13 @@ def _watch(pidfd: int) -> None:
 def failure(error: Exception) -> Failed:
     """An exception as it travels."""
     told = "".join(traceback.format_exception(error)).rstrip()
-    return Failed("".join(traceback.format_exception_only(error)).strip(), told, isinstance(error, StopIteration))
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return Failed(_sendable(text), _sendable(told), isinstance(error, StopIteration))
+
+
+def _sendable(text: str) -> str:
+    """A text with escapes for what is no Unicode, such as odd bytes of a file's name."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class _Worker:
@@ -187,8 +137,8 @@ class _Worker:
         self._shared = SharedArrays(self._model, len(cargo.devices), boot["shared"])
         self._reporter = reporter_of(self._model, Reporter())
 
-    def answer(self, order: Step | Save | Load) -> Done | Saved | Failed:
-        """Carries out an order."""
+    def answer(self, order: Message) -> Done | Saved | Failed:
+        """Carries out an order, any but `Stop`."""
         try:
             if isinstance(order, Step):
                 return self._step(order)
@@ -199,8 +149,7 @@ class _Worker:
             return failure(error)
 
     def _step(self, order: Step) -> Done:
-        for name, value in order.config.items():
-            setattr(global_config, name, value)
+        use_switches(order.switches)
         self._shared.read_numbers()
         batch = next(self._iterator)
         # Noise is drawn by position, and no two devices may draw the same.
@@ -209,7 +158,7 @@ class _Worker:
         self._shared.write_gradients(self._number)
         summary = DictSummary()
         summary.add(observation, len(batch))
-        return Done(len(batch), summary.sums())
+        return Done(len(batch), {key: (float(x), float(x2), float(n)) for key, (x, x2, n) in summary.sums().items()})
 
     def close(self) -> None:
         """Ends what the iterator has started."""
@@ -256,18 +205,13 @@ def gradients(model: Link, arrays: Any, reporter: Reporter, loss_scale: float | 
     return observation
 
 
-def save(iterator: Any) -> State:
-    """The state of an iterator; arrays of their own."""
-    writer = DictionarySerializer()
-    iterator.serialize(writer)
-    return {key: array.copy() for key, array in writer.target.items()}
+def save(iterator: Any) -> bytes:
+    """The state of an iterator, as the bytes of an npz file."""
+    stream = io.BytesIO()
+    save_npz(stream, iterator, compression=False)
+    return stream.getvalue()
 
 
-def load(iterator: Any, state: State) -> None:
+def load(iterator: Any, state: bytes) -> None:
     """Puts an iterator into a state that `save` gave."""
-    NpzDeserializer(state).load(iterator)
-
-
-def switches() -> Config:
-    """The switches of this thread."""
-    return {name: getattr(config, name) for name in Defaults.__annotations__}
+    load_npz(io.BytesIO(state), iterator)

@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from distrain.env import without_launcher
-from distrain.errors import WorkerError
+from distrain.errors import WireError, WorkerError
+from distrain.training.updaters.messages import Done, Failed, Load, Save, Saved, Step, Stop, receive, send
 from distrain.training.updaters.shared import SharedArrays
-from distrain.training.updaters.worker import BOOT, Cargo, Done, Failed, Load, Save, Saved, State, Step, Stop
+from distrain.training.updaters.worker import BOOT, Cargo
 
 _GRACE_S = 2.0  # for workers that have nothing to do, to end
 _STATE_S = 5.0  # for them to say where their iterators are, at the end
@@ -132,7 +133,7 @@ class Workers:
         """
         return self._collect(Done)
 
-    def states(self) -> list[State]:
+    def states(self) -> list[bytes]:
         """The states of their iterators.
 
         Raises:
@@ -142,7 +143,7 @@ class Workers:
         self._send([Save()] * len(self._workers))
         return [saved.state for saved in self._collect(Saved)]
 
-    def load(self, states: Iterable[State]) -> None:
+    def load(self, states: Iterable[bytes]) -> None:
         """Puts their iterators into states.
 
         Raises:
@@ -152,7 +153,7 @@ class Workers:
         self._send([Load(state) for state in states])
         self._collect(Saved)
 
-    def last_states(self) -> list[State] | None:
+    def last_states(self) -> list[bytes] | None:
         """The states of their iterators; None if they are in the middle of a step, or do not answer in time."""
         if self.problem is not None or any(worker.owes for worker in self._workers):
             return None
@@ -172,7 +173,7 @@ class Workers:
                 worker.process.kill()
             else:
                 with contextlib.suppress(OSError):  # it is gone
-                    worker.connection.send(Stop())
+                    send(worker.connection, Stop())
         deadline = time.monotonic() + _GRACE_S
         for worker in workers:
             try:
@@ -185,7 +186,7 @@ class Workers:
         for worker, order in zip(self._workers, orders, strict=True):
             worker.owes = True
             with contextlib.suppress(OSError):  # it is gone; what it said last, or that it is gone, is read later
-                worker.connection.send(order)
+                send(worker.connection, order)
 
     def _settle(self) -> None:
         """Waits for answers that nobody has asked for."""
@@ -220,9 +221,11 @@ class Workers:
         answer: Any = None
         try:
             if worker.connection.poll():
-                answer = worker.connection.recv()
+                answer = receive(worker.connection)
         except (EOFError, ConnectionError):
             answer = None
+        except WireError as error:
+            self._fail(f"{worker.name} has sent what is no message: {error}")
         self._is_reading = False
         if answer is None:
             self._lose(worker)
