@@ -20,6 +20,16 @@ from dataclasses import dataclass
 
 from distrain.errors import WorldError
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""By which users and batch systems say how many threads BLAS may have in a process."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankInfo:

@@ -16,17 +16,8 @@ from distrain.comm.local import LocalCommunicator
 from distrain.comm.mpi import MpiCommunicator
 from distrain.comm.topology import core_share
 from distrain.comm.watch import Watch
-from distrain.env import RankInfo, rank_info
+from distrain.env import THREAD_VARIABLES, RankInfo, rank_info
 from distrain.errors import WorldError
-
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "GOTO_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 _lock = threading.Lock()
 _local = LocalCommunicator()
@@ -149,7 +140,7 @@ def cores() -> int:
 def _limit_threads(comm: MpiCommunicator) -> None:
     every = comm.allgather_obj(_usable_cores())
     _shares.append(core_share(comm.rank, comm.hosts, every))
-    if reproducible.shards() or any(os.environ.get(name) for name in _THREAD_VARIABLES):
+    if reproducible.shards() or any(os.environ.get(name) for name in THREAD_VARIABLES):
         return
     from threadpoolctl import threadpool_limits
 

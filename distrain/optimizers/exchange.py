@@ -168,7 +168,9 @@ class Exchange:
         """Takes the sums of the last step, and has those of this one made."""
         if self._sender is None:
             self._sender = Sender(self)
-            weakref.finalize(self, self._sender.wait)  # at the end of the program too: MPI must not end in a call
+            # At the end of the program too: MPI must not end in a call. Younger finalizers run first, so this waits
+            # before the sender's own tells its thread to end.
+            weakref.finalize(self, self._sender.wait)
         self._sender.wait()
         for param in self._loose:  # while the thread rests, so that all ranks make their calls in one order
             _exchange_one(self._comm, weight, param)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from distrain.errors import ArgumentError, LaunchError, WorldError
-from distrain_launch import bench, doctor, feed, results
+from distrain_launch import bench, doctor, module
 from distrain_launch.batch import submit
 from distrain_launch.run import Request, run
 
@@ -32,10 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"distrain {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
-    feed.add_to(commands)
+    module.add_to(commands, "feed", "read samples for ranks on other hosts", "distrain.iterators.feed.remote")
     bench.add_to(commands)
     doctor.add_to(commands)
-    results.add_to(commands)
+    module.add_to(commands, "report", "write an HTML page about trainings", "distrain.results")
     submit.add_to(commands)
     return parser
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from distrain.env import THREAD_VARIABLES
 from distrain.errors import LaunchError
 from distrain_launch import plan
 from distrain_launch.finding import Finding, ok, problem, warning
@@ -116,7 +117,7 @@ def _plan(hardware: Hardware, ranks: int, reason: str, environ: Mapping[str, str
     """What `distrain run` would start, and with how many threads."""
     place = plan.places(hardware, ranks)[0]
     found = f"`distrain run` starts {ranks} rank{'s' * (ranks > 1)}: {reason}"
-    chosen = {name: environ[name] for name in plan.THREAD_VARIABLES if environ.get(name)}
+    chosen = {name: environ[name] for name in THREAD_VARIABLES if environ.get(name)}
     if not chosen:
         return ok("plan", f"{found}; {place.threads} BLAS thread{'s' * (place.threads > 1)} each")
     found += "; BLAS threads as " + ", ".join(f"{name}={value}" for name, value in chosen.items())

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from distrain.env import THREAD_VARIABLES
 from distrain.errors import LaunchError
 from distrain_launch.hardware import Cpu, Gpu, Hardware
-from distrain_launch.plan import THREAD_VARIABLES, Place, choose, places
+from distrain_launch.plan import Place, choose, places
 
 
 def cpus(cores: int, nodes: int = 1, threads: int = 1) -> tuple[Cpu, ...]:

@@ -26,7 +26,7 @@ import time
 from typing import Any
 
 from distrain import wire
-from distrain.env import without_launcher
+from distrain.env import THREAD_VARIABLES, without_launcher
 from distrain.iterators.feed import feeder
 
 STACK_SIGNAL = signal.SIGRTMIN + 3
@@ -37,13 +37,7 @@ _BOOT = (
     "from distrain.iterators.feed import nursery; nursery.main(boot)"
 )
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-_ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
+_ONE_THREAD = (*THREAD_VARIABLES, "NUMEXPR_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
 _MAX_MESSAGE = 1 << 12
 _GRACE_S = 0.5

@@ -6,7 +6,7 @@ from distrain.iterators.feed.layout import Layout, unpack_layout
 from distrain.iterators.feed.protocol import Done
 
 _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank 0.1 ms
-_AGREEING = 16
+_AGREEING = 16  # pieces; half of those in a row after which columns are tried again for the first time
 _PIECES = 4  # a feeder has at most of one minibatch
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from distrain.env import without_launcher
+from distrain.env import THREAD_VARIABLES, without_launcher
 from distrain.errors import WireError, WorkerError
 from distrain.training.updaters.messages import Done, Failed, Load, Save, Saved, Step, Stop, receive, send
 from distrain.training.updaters.shared import SharedArrays
@@ -23,7 +23,6 @@ from distrain.training.updaters.worker import BOOT, Cargo
 
 _GRACE_S = 2.0  # for workers that have nothing to do, to end
 _STATE_S = 5.0  # for them to say where their iterators are, at the end
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 _ADVICE = (
     "Open files, connections and locks where they are first needed, or leave them out in __getstate__; or use "
     "ParallelUpdater, which works in one process."
@@ -260,6 +259,6 @@ class Workers:
 def _environment(count: int) -> dict[str, str]:
     """Of the workers: without the launcher's variables, and with their share of the cores, unless that is set."""
     environment = without_launcher(os.environ)
-    if not any(name in environment for name in _THREADS):
-        environment |= dict.fromkeys(_THREADS, str(max(1, len(os.sched_getaffinity(0)) // count)))
+    if not any(environment.get(name) for name in THREAD_VARIABLES):
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(max(1, len(os.sched_getaffinity(0)) // count)))
     return environment

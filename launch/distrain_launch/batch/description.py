@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from distrain.env import THREAD_VARIABLES
 from distrain.errors import ArgumentError
-from distrain_launch.plan import THREAD_VARIABLES
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:@,/-]*")  # of accounts, queues and partitions: no directive needs quotes

@@ -9,10 +9,10 @@ import json
 import re
 from typing import Any
 
+from distrain.env import THREAD_VARIABLES
 from distrain.errors import ArgumentError
 from distrain_launch.batch import shell
 from distrain_launch.batch.description import Job
-from distrain_launch.plan import THREAD_VARIABLES
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,48}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from distrain.env import THREAD_VARIABLES
 from distrain_launch.batch.description import Job
-from distrain_launch.plan import THREAD_VARIABLES
 
 # A node's GPUs are dealt out by the rank's number on the node. A list that is too short must not end in no GPU at all,
 # which would mean the CPU.
