@@ -6,7 +6,7 @@ from distrain.iterators.feed.layout import Layout, unpack_layout
 from distrain.iterators.feed.protocol import Done
 
 _PIECE_S = 0.005  # of work for a feeder; the messages for a piece take the rank 0.1 ms
-_AGREEING = 16  # pieces; half of those in a row after which columns are tried again for the first time
+_AGREEING = 32  # pieces in a row after which columns are tried again, the first time
 _PIECES = 4  # a feeder has at most of one minibatch
 
 
@@ -27,7 +27,7 @@ class Samples:
         self.nbytes: int | None = None
         self.seconds = 0.0
         self._least = least
-        self._patience = _AGREEING
+        self._patience = 0
         self._agreeing = 0  # pieces in a row that would fit the layout that is not used any more
         self._former: bytes = b""
 
@@ -53,7 +53,7 @@ class Samples:
         """
         if self.layout is not None:
             self._former, self._agreeing = self.layout.packed, 0
-            self._patience *= 2
+            self._patience = max(_AGREEING, 2 * self._patience)
             self.layout = None
 
     def note_spilled(self, nbytes: int, rows: int) -> None:
