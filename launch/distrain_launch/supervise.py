@@ -42,6 +42,7 @@ from distrain_launch.screen import Lines
 _AFTER_FAILURE_S = 1.0  # from SIGTERM to SIGKILL
 _ALIKE_S = 0.1  # for others that fail for the same reason
 _FOLLOWER_S = 1.0  # after a rank that found another one gone: for the end of that one
+_REAP_S = 0.3  # from the death of a keeper to the visible end of a killed mpiexec
 _DESERTER_S = 5.0  # after a rank that ended without a failure while others go on
 _GIVE_UP_S = 3.0  # after SIGKILL
 _MPIEXEC_S = 5.0  # from the end of the ranks to that of mpiexec
@@ -253,9 +254,21 @@ class Supervisor:
         rank.code, rank.ended, rank.was_ended = -signal.SIGKILL, time.time(), self.is_ending
         rank.text = f"was lost: the process that looks after it (pid {keeper_pid}) was killed, and the rank with it."
         if not self.is_ending:
-            assert self.mpiexec is not None
-            self.mpiexec_failed = (self.mpiexec.poll() or 0) < 0  # a signal ended it, and it took its children along
+            if self.decide_at is None:  # nothing else has failed before
+                self.mpiexec_failed = self._mpiexec_was_killed()
             self._decide(_FOLLOWER_S)
+
+    def _mpiexec_was_killed(self) -> bool:
+        """Whether a signal has ended mpiexec, which then takes its children along.
+
+        They may be gone a moment earlier: a process that ends closes its files, and ends its children, before its
+        parent can see the end.
+        """
+        assert self.mpiexec is not None
+        try:
+            return self.mpiexec.wait(_REAP_S) < 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def _on_words(self, pipe: int) -> None:
         data = os.read(pipe, keeper.CHUNK)
