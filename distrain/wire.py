@@ -47,7 +47,7 @@ _EVENT = struct.Struct("=HI")
 
 DONT_WAIT = zmq.DONTWAIT
 _SocketBase = zmq.backend.Socket
-_SEND_LAST, _SEND_PART = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
+_NO_WAIT, _NO_WAIT_MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
 _EVENTS_OPTION, _MORE_OPTION, _READABLE = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.POLLIN)
 Again = zmq.Again
 Unreachable = zmq.ZMQError
@@ -165,8 +165,8 @@ def hub(context: zmq.Context[Any], pending: int = 1000) -> zmq.Socket[Any]:
 def send_to(hub: zmq.Socket[Any], member: bytes, message: bytes) -> bool:
     """Sends a message of one frame without waiting; False if the hub knows no such peer, or its queue is full."""
     try:
-        _SocketBase.send(hub, member, _SEND_PART)  # in half the time of send_multipart
-        _SocketBase.send(hub, message, _SEND_LAST)
+        _SocketBase.send(hub, member, _NO_WAIT_MORE)  # in half the time of send_multipart
+        _SocketBase.send(hub, message, _NO_WAIT)
     except Unreachable:
         return False
     return True
@@ -175,10 +175,10 @@ def send_to(hub: zmq.Socket[Any], member: bytes, message: bytes) -> bool:
 def waiting_messages(hub: zmq.Socket[Any]) -> Iterator[tuple[bytes, list[bytes]]]:
     """The messages that have arrived: from whom, and their frames."""
     while int(_SocketBase.get(hub, _EVENTS_OPTION)) & _READABLE:  # several times faster than to be told Again
-        member = _SocketBase.recv(hub, _SEND_LAST)
+        member = _SocketBase.recv(hub, _NO_WAIT)
         frames = []
         while _SocketBase.get(hub, _MORE_OPTION):
-            frames.append(_SocketBase.recv(hub, _SEND_LAST))
+            frames.append(_SocketBase.recv(hub, _NO_WAIT))
         yield member, frames
 
 

@@ -117,7 +117,9 @@ class GradientMethod(Optimizer):
     def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> float:
         """Forward and backward pass of one part of the minibatch after the other; their gradients add up.
 
-        Returns the time at the end."""
+        Returns:
+            The time at the end, as the clock reads it.
+        """
         now = time.perf_counter()
         share = minibatch.current()
         count = parts.count_samples((args, kwargs))
