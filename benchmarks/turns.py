@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 STARTS = 4
+PAUSE = 0.1  # seconds between turns: the threads of OpenBLAS go on spinning for some 30 ms after the last product
 WARM_UP = 2  # turns that do not count: caches fill, lazily made buffers appear, the clock of the cores goes up
 
 
@@ -86,6 +87,7 @@ class Contestant:
         answer: dict[str, Any] = json.loads(line)
         self.seconds.append(answer["seconds"])
         self.peak = answer["peak"]
+        time.sleep(PAUSE)
 
     def close(self) -> None:
         """Ends the process and what it has started."""
