@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.turns import serve, take_turns, verdict
 
 BATCH = 64
-TURN = 5  # steps
+TURN = 30  # steps; the first ones after a pause are slow, until both threads have a core of their own
 LIMIT = 2.0  # times PyTorch's step
 NETS = {"1x28x28, 16/32 channels": (1, 28, 16, 32), "3x32x32, 32/64 channels": (3, 32, 32, 64)}
 

@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import distrain.env  # noqa: F401  sets how long OpenBLAS's threads spin, which contestants inherit
+
 STARTS = 4
-PAUSE = 0.1  # seconds between turns: the threads of OpenBLAS go on spinning for some 30 ms after the last product
+PAUSE = 0.1  # seconds between turns: the threads of BLAS libraries go on spinning for a while
 WARM_UP = 2  # turns that do not count: caches fill, lazily made buffers appear, the clock of the cores goes up
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from distrain import env as _env  # before NumPy is loaded, see there
 from distrain import errors as errors
 from distrain.config import config as config
 from distrain.config import force_backprop_mode as force_backprop_mode

@@ -30,6 +30,11 @@ THREAD_VARIABLES = (
 )
 """By which users and batch systems say how many threads BLAS may have in a process."""
 
+# After a product in several threads OpenBLAS keeps its threads spinning for 2**26 ticks, some 30 ms, on cores where
+# feeders and the threads of `functions.parallel` have work to do. 2**20 ticks, some 0.4 ms, still reach from one
+# product of a small network to the next. OpenBLAS reads it when NumPy is loaded; the processes of a job inherit it.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
+
 
 @dataclass(frozen=True, slots=True)
 class RankInfo:

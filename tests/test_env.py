@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from distrain.env import ALONE, RankInfo, rank_info, without_launcher
@@ -154,3 +158,17 @@ def test_a_helper_of_a_rank_is_no_rank(environ: dict[str, str]) -> None:
     assert own.items() <= left.items()
     assert left.keys() <= own.keys() | STEP.keys()
     assert environ == before
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "20"), ("26", "26")])
+def test_the_import_says_how_long_threads_of_openblas_spin_unless_the_user_has(given, expected):
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    if given is not None:
+        environ["OPENBLAS_THREAD_TIMEOUT"] = given
+    code = (
+        "import os, sys, distrain\n"
+        "names = list(sys.modules)\n"
+        "print(os.environ['OPENBLAS_THREAD_TIMEOUT'], names.index('numpy') > names.index('distrain.env'))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
+    assert answer.stdout.split() == [expected, "True"], answer.stderr

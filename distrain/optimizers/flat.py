@@ -16,8 +16,10 @@ from distrain.backend import Array
 from distrain.optimizers.update_rule import ElementwiseRule
 
 _FLUSH_INTERVAL = 64  # updates
+_BLOCK_SIZE = 3 * 2**14  # numbers updated at a time: all that an update reads and writes of them fits a core's cache
 _SMALLEST = 1e-35
 _CACHE_LINE = 64  # bytes
+_Block = tuple[Array, Array, tuple[Array, ...], tuple[Array, ...]]  # numbers, gradients, state, scratch
 
 
 class Run:
@@ -37,8 +39,16 @@ class Run:
         self.rules = group.rules[first : last + 1]
         self.array = group.array[start:stop]
         self.grad = group.step_grad[start:stop]
-        self.state = tuple([group.state[name][start:stop] for name in group.state])
         self.xp = group.xp
+        size = stop - start
+        step = max(1, min(_BLOCK_SIZE, size) if self.xp is np else size)
+        scratch = group.scratch(self.rules[0].n_scratch, step)
+        self._blocks: list[_Block] = []
+        for begin in range(start, stop, step):
+            part = slice(begin, min(begin + step, stop))
+            state = tuple([array[part] for array in group.state.values()])
+            own = tuple([array[: part.stop - begin] for array in scratch])
+            self._blocks.append((group.array[part], group.step_grad[part], state, own))
 
     @property
     def dtype(self) -> Any:
@@ -50,11 +60,12 @@ class Run:
         for rule in self.rules:
             rule.t += 1
         rule = self.rules[0]
-        scratch = self.group.scratch(rule.n_scratch, len(self.array))
-        rule.step_on(self.array, self.grad, self.state, scratch, rule.t, self.xp)
+        for w, g, state, scratch in self._blocks:
+            rule.step_on(w, g, state, scratch, rule.t, self.xp)
         if rule.t % _FLUSH_INTERVAL == 0 and self.xp is np:
-            for state in self.state[: len(rule.state_names)]:
-                _flush(state)
+            for _, _, state, _ in self._blocks:
+                for array in state[: len(rule.state_names)]:
+                    _flush(array)
 
 
 def _flush(state: Array) -> None:
@@ -156,8 +167,8 @@ class FlatGroup:
 
     def scratch(self, count: int, size: int) -> tuple[Array, ...]:
         """Arrays of that many numbers, with anything in them; the same memory in every call."""
-        if len(self._scratch) < count:
-            self._scratch = [_zeros(len(self.array), self.state_dtype, self.xp) for _ in range(count)]
+        if len(self._scratch) < count or len(self._scratch[0]) < size:
+            self._scratch = [_zeros(size, self.state_dtype, self.xp) for _ in range(count)]
         return tuple([s[:size] for s in self._scratch[:count]])
 
     def runs(self) -> list[Run]:

@@ -56,6 +56,25 @@ def test_flat_arrays_begin_at_a_cache_line() -> None:
     assert all(array.dtype == np.float32 and len(array) == 8 for array in arrays)
 
 
+@pytest.mark.parametrize("size", [0, 1, 49_152, 49_153, 120_000])
+def test_an_update_in_blocks_is_the_update_of_the_whole(size: int) -> None:
+    rng = np.random.default_rng(size)
+    model = Three()
+    model.c.initialize((size,))
+    start = model.c.array[...] = rng.standard_normal(size)
+    optimizer = optimizers.Adam().setup(model)
+    rule = optimizers.Adam().create_update_rule()
+    w, m, v, scratch = start.astype(np.float32), *np.zeros((3, size), np.float32)
+    for t in range(1, 4):
+        model.give()
+        model.c.grad = g = rng.standard_normal(size).astype(np.float32)
+        rule.step(w, g, (m, v), (scratch,), t, np)
+        optimizer.update()
+    np.testing.assert_array_equal(model.c.array, w)
+    np.testing.assert_array_equal(model.c.update_rule.state["v"], v)
+    np.testing.assert_allclose(model.a.array, 1 - 3e-3, rtol=1e-5)
+
+
 def test_frozen_unused_and_own_hyperparameters() -> None:
     model = Three()
     model.c.initialize((1,))
