@@ -65,6 +65,19 @@ def test_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     ]
 
 
+def test_convolutions_go_on_from_their_snapshot(tmp_path: Path) -> None:
+    run("train_cnn.py", "-e", 6, "-o", "whole", cwd=tmp_path)
+    entries = log(tmp_path / "whole")
+    assert entries[-1]["validation/main/accuracy"] >= 0.96
+    for path in (tmp_path / "whole").glob("snapshot_iter_*"):
+        if path.name.endswith(f"_{entries[-1]['iteration']}"):
+            path.unlink()  # as if it had been stopped in its last epoch
+    run("train_cnn.py", "-e", 6, "-o", "whole", cwd=tmp_path)
+    again = log(tmp_path / "whole")
+    keys = ("epoch", "iteration", "main/loss", "validation/main/loss")
+    assert [[entry[key] for key in keys] for entry in again] == [[entry[key] for key in keys] for entry in entries]
+
+
 def test_unknown_dataset_lists_the_known_ones(tmp_path: Path) -> None:
     command = [sys.executable, EXAMPLES / "train_mnist.py", "--dataset", "nist"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

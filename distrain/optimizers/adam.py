@@ -60,7 +60,8 @@ class Adam(GradientMethod):
         beta1, beta2: how much of the old moments is kept.
         eps: keeps the denominator from zero.
         eta: schedule multiplier on the whole step, weight decay included.
-        weight_decay_rate: decoupled weight decay.
+        weight_decay_rate: decoupled weight decay, the part of a parameter that each step takes away, times `eta`. It is
+            not multiplied by `alpha`: a schedule for both is one of `eta`.
         amsgrad: use the maximum of all second moments.
 
     References:

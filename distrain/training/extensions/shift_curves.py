@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -265,6 +266,6 @@ def _cosine(start: float, end: float, part: float) -> float:
 
 
 def _positive(curve: str, count: int, what: str = "max_count") -> int:
-    if count < 1:
-        raise ArgumentError(f"the {what} of {curve} must be at least 1 call, not {count}")
+    if not isinstance(count, numbers.Real) or count < 1:
+        raise ArgumentError(f"the {what} of {curve} is a number of its calls, 1 at least, not {count!r}")
     return count
