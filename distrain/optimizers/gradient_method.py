@@ -372,7 +372,7 @@ class GradientMethod(Optimizer):
         if serializer.is_writer:
             write_choice(serializer, self._plan, self.comm.size)
         elif self._exchange_settings is None:
-            self._exchange_settings = read_choice(serializer.lenient(), self.comm)
+            self._exchange_settings = read_choice(serializer.optional(), self.comm)
 
 
 def _use_fp32(param: Parameter, flag: bool) -> None:

@@ -91,6 +91,7 @@ class NpzDeserializer(Deserializer):
         self.npz = _as_source(npz)
         self.path = path + "/" if path else ""
         self.strict = strict
+        self._is_silent = False
         if ignore_names is None:
             self.ignore_names: list[Ignore] = []
         else:
@@ -105,6 +106,12 @@ class NpzDeserializer(Deserializer):
     def lenient(self) -> Self:
         """The reader of the same place that leaves what is missing as it is; see `AbstractSerializer.lenient`."""
         return self._at(self.path, False)
+
+    def optional(self) -> Self:
+        """The reader of the same place that leaves what is missing as it is, without a warning."""
+        other = self.lenient()
+        other._is_silent = True
+        return other
 
     def _at(self, path: str, strict: bool) -> Self:
         other = type(self).__new__(type(self))
@@ -157,7 +164,8 @@ class NpzDeserializer(Deserializer):
         if any(key == name if isinstance(name, str) else name(key) for name in self.ignore_names):
             return value
         if key not in self.npz:
-            (problems.missing if self.strict else problems.tolerated).append(key)
+            if not self._is_silent:
+                (problems.missing if self.strict else problems.tolerated).append(key)
             return value if self._rehearsing or not self.strict else self._fail(problems)
         header = self.npz.header(key)
         if header.is_pickled and header.shape == ():  # Chainer's None, or nothing that can be known safely

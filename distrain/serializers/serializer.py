@@ -59,6 +59,13 @@ class AbstractSerializer(ABC):
         """
         return self
 
+    def optional(self) -> Self:
+        """The serializer of the same place, for state that not every training has, such as a choice of several ranks.
+
+        What the file lacks there is left as it is, without a warning.
+        """
+        return self
+
 
 class Serializer(AbstractSerializer):
     """A writer."""

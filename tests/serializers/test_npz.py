@@ -324,6 +324,24 @@ def test_not_strict_leaves_what_is_missing_and_lists_it_once():
     assert not (arrays_of(model)["predictor/l1/W"] == 9).any()
 
 
+def test_an_optional_place_is_read_where_it_is_and_missed_without_a_word(tmp_path):
+    class Choice:
+        def __init__(self, size=None):
+            self.size = size
+
+        def serialize(self, serializer):
+            if self.size is not None or not serializer.is_writer:
+                self.size = serializer["choice"].optional()("size", self.size)
+
+    for name, written, expected in (("with", 5, 5), ("without", None, None)):
+        save_npz(tmp_path / name, Choice(written))
+        loaded = Choice()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load_npz(tmp_path / name, loaded)
+        assert loaded.size == expected
+
+
 def test_a_lenient_place_survives_an_added_extension_and_the_rest_stays_strict(tmp_path):
     save_npz(tmp_path / "t", Extended(mlp(1), "log"))
     trainer = Extended(mlp(), "log", "new")
