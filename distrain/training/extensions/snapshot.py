@@ -45,9 +45,11 @@ class Snapshot(Extension):
 
     Attributes:
         comm: the ranks that save together; None is those of the trainer.
+        saved_at: the iteration of the last file; None before there was one.
     """
 
     trigger = (1, "epoch")
+    saved_at: int | None = None
     priority = -100  # after everything that belongs to the iteration
     runs_on: RunsOn = "all"
     comm: Communicator | None = None
@@ -191,6 +193,7 @@ class Snapshot(Extension):
                 raise WorldError(f"rank 0 could not save {self.filename.format(trainer)!r} ({said})")
         if failure is not None:
             raise failure
+        self.saved_at = trainer.updater.iteration
 
     def on_error(self, trainer: Trainer, exc: BaseException, tb: TracebackType | None) -> None:
         """Saves if that was asked for: on rank 0 alone, since others may not come any more.

@@ -1,0 +1,68 @@
+"""A training in which ranks get signals: `stopping_suite.py OUT LAST VICTIM SIGNAL AT [WORD…]`.
+
+VICTIM is a rank, "all" or "none"; it sends itself the SIGNAL in iteration AT. Words change the training. Each rank
+writes OUT/rank-<rank>-<n>, n counting its files: exit code, iteration, digest of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import distrain
+import distrain.links as L
+from distrain import optimizers, training
+from distrain.datasets import TupleDataset
+from distrain.iterators import SerialIterator
+from distrain.training import extensions, triggers
+
+out, last, victim, name, at, *words = sys.argv[1:]
+comm = distrain.comm.world()
+random = np.random.default_rng(5)
+data = TupleDataset(random.random((64, 6), np.float32), random.integers(0, 3, 64).astype(np.int32))
+
+
+class Counting(training.StandardUpdater):
+    """Exchanges nothing."""
+
+    def update_core(self) -> None:
+        next(self.get_iterator("main"))
+
+
+model = L.Classifier(L.Linear(6, 3))
+optimizer = optimizers.Adam().setup(model)
+iterator = SerialIterator(data, 8)
+updater = (Counting if "counting" in words else training.StandardUpdater)(iterator, optimizer)
+trainer = training.Trainer(updater, (int(last), "iteration"), out=out)
+
+
+def act(trainer: training.Trainer) -> None:
+    if trainer.updater.iteration == int(at) and victim in ("all", str(comm.rank)):
+        os.kill(os.getpid(), getattr(signal, name))
+
+
+trainer.extend(act)
+trainer.extend(extensions.LogReport(trigger=(3, "iteration")))
+if "nothing" not in words:
+    best = triggers.MinValueTrigger("main/loss", (2, "iteration"))
+    trainer.extend(extensions.snapshot(filename="best"), name="best", trigger=best)
+    condition = (lambda: False) if "condition" in words else None
+    trainer.extend(
+        extensions.snapshot(n_retains=2, autoload="auto" in words, condition=condition), trigger=(1000, "iteration")
+    )
+code = 0
+try:
+    trainer.run()
+except SystemExit as error:
+    code = error.code
+    raise
+finally:
+    weights = b"".join(p.array.tobytes() for _, p in sorted(model.namedparams()))
+    digest = hashlib.sha256(weights).hexdigest()[:16]
+    files = len(list(Path(out).glob(f"rank-{comm.rank}-*")))
+    Path(out, f"rank-{comm.rank}-{files}").write_text(f"{code} {updater.iteration} {digest}")
