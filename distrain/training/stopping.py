@@ -8,6 +8,7 @@ updater exchanges, and a step costs next to nothing.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ import numpy as np
 
 from distrain import black_box, restart
 from distrain.comm import Communicator
+from distrain.errors import ArgumentError
+from distrain.training.extensions.snapshot import Snapshot
 from distrain.training.triggers.best_value import BestValueTrigger
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 CODE = 75
 """Exit code of a job that is to be started again (EX_TEMPFAIL of sysexits.h)."""
+
+GRACE = "DISTRAIN_GRACE"
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -40,8 +45,9 @@ class Stopping:
     """A `with` block in which signals stop the training.
 
     Only signals that would otherwise end the process are heard: a handler of the script's own stays. A signal that
-    comes more than two seconds after the first one ends the process at once. In a process that the rank has forked,
-    signals keep their meaning.
+    comes more than two seconds after the first one ends the process at once, and so does the end of `DISTRAIN_GRACE`
+    seconds (60), by SIGALRM; `distrain run` has a clock of its own. In a process that the rank has forked, signals keep
+    their meaning.
 
     Args:
         comm: the ranks that train together.
@@ -49,6 +55,10 @@ class Stopping:
     Attributes:
         signal: the number of the signal that the ranks have agreed to stop for; 0: none.
         heard_at: when this rank has heard its first one, as `time.monotonic` tells; None: it has not.
+        is_final: whether the process is about to end; `save` says so.
+
+    Raises:
+        ArgumentError: `DISTRAIN_GRACE` is no time.
     """
 
     def __init__(self, comm: Communicator) -> None:
@@ -58,6 +68,8 @@ class Stopping:
         self._pid = os.getpid()
         self._heard = 0
         self._numbers: list[int] = []
+        self._grace_s = grace_s(os.environ.get(GRACE))
+        self.is_final = False
         self._state = 0
         self._steps = self._left = 1  # from one question to the next, and until then
         self._asked_at = 0.0
@@ -76,6 +88,8 @@ class Stopping:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if black_box.state() == black_box.TRAINING:
             black_box.enter(self._state)
+        if self._heard and not self.is_final:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if not self._heard:  # else its copies may still be on their way
             for number in self._numbers:
                 signal.signal(number, signal.SIG_DFL)
@@ -84,6 +98,8 @@ class Stopping:
         now = time.monotonic()
         if self.heard_at is None and os.getpid() == self._pid:
             self._heard, self.heard_at = number, now
+            if not black_box.is_open() and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
+                signal.setitimer(signal.ITIMER_REAL, self._grace_s)  # ends the process wherever it hangs
         elif self.heard_at is None or now - self.heard_at > _SAME_S or os.getpid() != self._pid:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -108,6 +124,21 @@ class Stopping:
         took, *heard = self._comm.allreduce(sums, out=sums).tolist()
         self.signal = next((int(number) for number, count in zip(SIGNALS, heard, strict=True) if count), 0)
         self._steps = self._left = steps_between(self._steps, took / self._comm.size * 1e-6)
+
+
+def grace_s(text: str | None) -> float:
+    """The time from a signal to the end, in a variable.
+
+    Raises:
+        ArgumentError: it is not a positive number.
+    """
+    try:
+        seconds = float(text) if text else 60.0
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ArgumentError(f"{GRACE}={text!r}: expected a number of seconds above 0")
+    return seconds
 
 
 def steps_between(steps: int, seconds: float) -> int:
@@ -135,17 +166,18 @@ def save(trainer: Trainer, entries: Iterable[Any], mine: Container[Any], stoppin
     Returns:
         What has happened, and how it goes on.
     """
-    savers = [entry for entry in entries if getattr(entry.extension, "saves_trainer", False)]
+    stopping.is_final = True
+    savers = [entry for entry in entries if isinstance(entry.extension, Snapshot) and entry.extension.saves_trainer]
     chosen = next((entry for entry in savers if not _keeps_best(entry.trigger)), None)
     name = signal.Signals(stopping.signal).name
     head = f"stopped at iteration {trainer.updater.iteration} by {name}"
     if chosen is None:
         return f"{head}. Nothing was saved: the trainer has no snapshot() to continue from."
     saver, start = chosen.extension, time.monotonic()
-    if chosen in mine and getattr(saver, "saved_at", None) != trainer.updater.iteration:
+    if chosen in mine and saver.saved_at != trainer.updater.iteration:
         saver(trainer)
     end = time.monotonic()
-    if getattr(saver, "saved_at", None) != trainer.updater.iteration:
+    if saver.saved_at != trainer.updater.iteration:
         return f"{head}. Nothing was saved: the condition of its snapshot() said no."
     path = os.path.join(trainer.out, saver.filename.format(trainer))
     times = f"saving took {end - start:.2g} s"

@@ -19,8 +19,10 @@ from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
 from distrain.training import dry_run, output, stopping
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
+from distrain.training.extensions.snapshot import Snapshot
 from distrain.training.persistents import average_over_ranks
 from distrain.training.same_data import require_same_data
+from distrain.training.snapshot_files import continue_job
 from distrain.training.stopping import Stopping
 from distrain.training.triggers import agreement
 from distrain.training.triggers.trigger import Trigger, get_trigger, never
@@ -249,6 +251,9 @@ class Trainer:
             self._running = entry.name
             if restorer := getattr(entry.extension, "before_initialize", None):
                 restorer(self)
+        self._running = None
+        snapshots = [entry.extension for entry in self._entries.values() if isinstance(entry.extension, Snapshot)]
+        continue_job(self, [snapshot.filename for snapshot in snapshots if snapshot.saves_trainer])
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = bool(is_over and is_over(self))  # resumed from its last snapshot
         for entry in entries:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from distrain import comm
-from distrain.training.stopping import SIGNALS, Stopping, steps_between
+from distrain.errors import ArgumentError
+from distrain.training.stopping import SIGNALS, Stopping, grace_s, steps_between
 
 SUITE = Path(__file__).with_name("stopping_suite.py")
 MODES = {
@@ -129,6 +130,36 @@ def test_a_second_signal_ends_at_once_unless_it_is_a_copy_of_the_first(
 ) -> None:
     done = run_ranks(SECOND, 1, seconds)
     assert (done.returncode, done.stdout) == (code, words)
+
+
+GRACE = """
+import os, signal, time
+from distrain import comm
+from distrain.training import stopping
+
+with stopping.Stopping(comm.local()) as signals:
+    os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+if os.environ["DISTRAIN_GRACE"] == "0.1":
+    with stopping.Stopping(comm.local()) as signals:
+        signals._hear(signal.SIGTERM, None)
+        time.sleep(60)
+time.sleep(0.5)
+print(signal.getitimer(signal.ITIMER_REAL))
+"""
+
+
+@pytest.mark.parametrize(("grace", "code", "words"), [("0.1", -signal.SIGALRM, ""), ("0.3", 0, "(0.0, 0.0)\n")])
+def test_the_time_to_stop_has_an_end(run_ranks: Callable[..., Any], grace: str, code: int, words: str) -> None:
+    done = run_ranks(GRACE, 1, env={"DISTRAIN_GRACE": grace})
+    assert (done.returncode, done.stdout) == (code, words)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+def test_a_time_that_cannot_be(text: str) -> None:
+    with pytest.raises(ArgumentError, match=f"DISTRAIN_GRACE='{text}': expected a number of seconds above 0"):
+        grace_s(text)
+    assert grace_s(None) == grace_s("") == 60
 
 
 def test_handlers_of_the_script_stay_and_others_come_back() -> None:

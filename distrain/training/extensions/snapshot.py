@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tempfile
@@ -13,13 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distrain.comm import Communicator
-from distrain.errors import ArgumentError, CorruptFileError, WorldError
+from distrain.errors import ArgumentError, WorldError
 from distrain.files import fsync_directory
 from distrain.serializers import load_npz, save_npz
-from distrain.serializers.archive import Archive
 from distrain.training.extension import Extension, RunsOn
 from distrain.training.extensions.file_series import file_series
 from distrain.training.persistents import average_over_ranks
+from distrain.training.snapshot_files import found_for_all, newest_whole
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
@@ -101,7 +100,7 @@ class Snapshot(Extension):
         comm = self.comm or trainer.comm
         if comm.size != trainer.comm.size:
             raise ArgumentError(f"extension {self.name!r} is not on all ranks, so autoload=True would not load on all")
-        found = self._newest_for_all(trainer, comm) if comm.size > 1 else self._newest(trainer)
+        found = found_for_all(comm, lambda: self._newest(trainer))
         if found is not None:
             load_npz(found, trainer if self.target is None else self.target)
 
@@ -121,43 +120,10 @@ class Snapshot(Extension):
                         "one would delete the files of the other; give one of them another filename"
                     )
 
-    def _newest_for_all(self, trainer: Trainer, comm: Communicator) -> _NamedBytes | None:
-        """The file that rank 0 finds, on every rank; a collective call."""
-        found: tuple[bytes, str] | None = None
-        failure: Exception | None = None
-        if comm.rank == 0:
-            try:
-                path = self._newest(trainer)
-                found = None if path is None else (Path(path).read_bytes(), path)
-            except Exception as error:  # first the other ranks must know
-                failure = error
-        said = None if failure is None else f"{type(failure).__name__}: {failure}"
-        found, said = comm.bcast_obj((found, said))
-        if failure is not None:
-            raise failure
-        if said is not None:
-            raise WorldError(f"rank 0 could not load a snapshot ({said})")
-        return None if found is None else _NamedBytes(*found)
-
     def _newest(self, trainer: Trainer) -> str | None:
         """Path of the newest file that is whole; None if there is none at all."""
-        damage: CorruptFileError | OSError | None = None
-        for name in reversed(file_series(self.filename, trainer)):
-            path = os.path.join(trainer.out, name)
-            try:
-                with open(path, "rb") as stream:
-                    Archive(stream, path).check()
-                return path
-            except (CorruptFileError, OSError) as error:
-                warnings.warn(f"a snapshot cannot be read and is left out: {error}")
-                damage = damage or error
-        if damage is not None:
-            damage.add_note(
-                f"No older file {self.filename!r} in {os.path.abspath(trainer.out)!r} can be read; move them away to "
-                "train from the start"
-            )
-            raise damage
-        return None
+        names = reversed(file_series(self.filename, trainer))
+        return newest_whole((os.path.join(trainer.out, name) for name in names), self.filename, trainer.out)
 
     def announce(self, trainer: Trainer) -> None:
         """Notes the file that the next call will write, so that what is saved before that call knows of it."""
@@ -259,14 +225,6 @@ class Snapshot(Extension):
             self._written = [str(path) for path in json.loads(serializer("_written", json.dumps(self._written)))]
 
 
-class _NamedBytes(io.BytesIO):
-    """The bytes of a file, with its name for messages."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
 def snapshot(
     savefun: SaveFunction | None = None,
     filename: str = "snapshot_iter_{.updater.iteration}",
@@ -292,6 +250,8 @@ def snapshot(
         autoload: before training, load the newest file of this name in `trainer.out`, if there is one, into the
             trainer or the target. Newest is what has the highest number in its name. A truncated or damaged file is
             left out with a warning, and the one before is taken. A trainer that the script has loaded stays as it is.
+            A job that is started again after a failure (`distrain run --max-restarts`) loads the newest snapshot of the
+            trainer that it has written without this too.
 
     Raises:
         ArgumentError: `n_retains` is no number of files.
