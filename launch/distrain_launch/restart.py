@@ -75,8 +75,7 @@ def run(start: Callable[[dict[str, str]], Attempt], restarts: Restarts, say: Cal
         if before is not None:
             came_further = attempt.iteration > before.iteration
             delay = restarts.delay_s if came_further else max(restarts.delay_s, min(2 * delay, _LONGEST_S))
-        say(f"distrain: restart {number + 1} of at most {restarts.limit} in {delay:g} s.\n")
-        ended_by = _wait(delay)
+        ended_by = _wait(delay, say, f"distrain: restart {number + 1} of at most {restarts.limit} in {delay:g} s.\n")
         if ended_by is not None:
             say(f"distrain: ended by {signal_name(ended_by)} before the restart.\n")
             return STOPPED if ended_by in _STOPPING else 128 + ended_by
@@ -102,9 +101,10 @@ def _first(attempt: Attempt) -> str:
     return f"The first time it was:\n{attempt.words.strip()}\n" if attempt.words.strip() else ""
 
 
-def _wait(seconds: float) -> int | None:
-    """Waits; returns the signal that ends the job meanwhile."""
+def _wait(seconds: float, say: Callable[[str], None], words: str) -> int | None:
+    """Says what comes, and waits; returns the signal that ends the job meanwhile."""
     with Signals() as signals:
+        say(words)
         number = signals.wait(seconds)
         signals.ends = number is not None
     return number

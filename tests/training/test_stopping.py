@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,31 @@ def test_it_is_said_if_nothing_was_saved(run_ranks: Callable[..., Any], tmp_path
     assert done.returncode == 75
     assert f"distrain: stopped at iteration 5 by SIGTERM. Nothing was saved: {reason}" in done.stderr
     assert list(tmp_path.glob("snapshot_iter_*")) == []
+
+
+@pytest.mark.parametrize("second", ["grace", "signal"])
+def test_a_save_that_takes_too_long_leaves_the_snapshot_before(
+    run_ranks: Callable[..., Any], mpi: Any, tmp_path: Path, second: str
+) -> None:
+    arguments = [sys.executable, str(SUITE), str(tmp_path), "8", "0", "SIGTERM", "5", "slow"]
+    mark = uuid.uuid4().hex
+    env = mpi.environment(mark, {"DISTRAIN_GRACE": "0.3" if second == "grace" else "60"})
+    child = subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "saves\n"
+        while second == "signal" and child.poll() is None:
+            child.send_signal(signal.SIGTERM)  # copies of the first at the beginning
+            time.sleep(0.1)
+        assert child.wait(30) == (-signal.SIGALRM if second == "grace" else -signal.SIGTERM)
+    finally:
+        mpi.kill_marked(mark)
+        child.communicate(timeout=10)
+    assert len(list(tmp_path.glob(".snapshot-*"))) == 1
+    assert {path.name for path in tmp_path.glob("snapshot_iter_*")} == {"snapshot_iter_2", "snapshot_iter_4"}
+    run_ranks(SUITE, 1, str(tmp_path), "8", "none", "SIGTERM", "5", "auto").check()
+    assert ends(tmp_path)[0][:2] == ["0", "8"]
+    assert list(tmp_path.glob(".snapshot-*")) == []
 
 
 def test_a_training_that_is_complete_is_no_training_to_continue(run_ranks: Callable[..., Any], tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,6 +24,8 @@ from distrain.training.snapshot_files import found_for_all, newest_whole
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
+
+_ASIDE = ".snapshot-"  # begins the names of folders for what is not complete
 
 SaveFunction = Callable[[str, Any], Any]
 
@@ -85,6 +89,8 @@ class Snapshot(Extension):
     def before_initialize(self, trainer: Trainer) -> None:
         """Checks the name of the file, before anything could be lost, and loads the newest one if that was asked for.
 
+        What a killed job has left of an unfinished file is removed.
+
         Rank 0 reads; the others need not see the file. A file that is truncated or damaged is left out with a warning.
         A trainer that has made steps, loaded by the script, stays as it is.
 
@@ -95,6 +101,8 @@ class Snapshot(Extension):
             WorldError: rank 0 could not read the files; on the other ranks.
         """
         self._check_filename(trainer)
+        if (self.comm or trainer.comm).rank == 0:
+            self._remove_torn(trainer)
         if not self.autoload or (self.target is None and not trainer.is_before_training):
             return
         comm = self.comm or trainer.comm
@@ -124,6 +132,12 @@ class Snapshot(Extension):
         """Path of the newest file that is whole; None if there is none at all."""
         names = reversed(file_series(self.filename, trainer))
         return newest_whole((os.path.join(trainer.out, name) for name in names), self.filename, trainer.out)
+
+    def _remove_torn(self, trainer: Trainer) -> None:
+        """Removes what a job left that was killed while it saved; the directory is this job's, so nobody else saves."""
+        directory = os.path.dirname(self._real_path(trainer))
+        for path in glob.glob(os.path.join(glob.escape(directory), f"{_ASIDE}*")):
+            shutil.rmtree(path, ignore_errors=True)
 
     def announce(self, trainer: Trainer) -> None:
         """Notes the file that the next call will write, so that what is saved before that call knows of it."""
@@ -191,7 +205,7 @@ class Snapshot(Extension):
         written = self._written
         self.announce(trainer)
         try:
-            with tempfile.TemporaryDirectory(prefix=".snapshot", dir=directory) as aside:
+            with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=directory) as aside:
                 temporary = os.path.join(aside, os.path.basename(path))
                 self.savefun(temporary, target)
                 with open(temporary, "rb") as stream:
