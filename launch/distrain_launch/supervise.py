@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import selectors
@@ -34,6 +33,7 @@ from distrain.errors import LaunchError
 from distrain_launch import keeper, report
 from distrain_launch.conclusion import Attempt, End, conclude
 from distrain_launch.keeper import Inbox, pack
+from distrain_launch.mortal import die_with
 from distrain_launch.mpiexec import Command
 from distrain_launch.output import ERR, OUT, Output
 from distrain_launch.plan import Place
@@ -49,7 +49,6 @@ _DESERTER_S = 5.0  # after a rank that ended without a failure while others go o
 _GIVE_UP_S = 3.0  # after SIGKILL
 _MPIEXEC_S = 5.0  # from the end of the ranks to that of mpiexec
 _LONGEST_SOCKET = 100  # bytes of its path
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,18 +425,3 @@ def _socket_folder() -> Path:
         raise LaunchError(
             f"no folder for temporary files: {error}. Set TMPDIR to one that can be written to."
         ) from error
-
-
-def die_with(parent: int) -> Callable[[], None] | None:
-    """A last act before exec that has the child terminated when the launcher dies, by SIGKILL too."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return bind
