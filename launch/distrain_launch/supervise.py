@@ -277,7 +277,8 @@ class Supervisor:
             self.selector.unregister(pipe)
 
     def _show_words(self, words: bytes) -> None:
-        if not self.is_ending and not self.received and self.decide_at is None:  # after a failure it talks of that
+        is_ending = self.is_ending or self.received or any([rank.has_stopped for rank in self.ranks.values()])
+        if not is_ending and self.decide_at is None:  # after a failure it talks of that
             self.output.say(words.decode(errors="replace"))
 
     def _on_alarm(self, numbers: bytes) -> None:

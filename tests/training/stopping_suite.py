@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ import distrain
 import distrain.links as L
 from distrain import optimizers, training
 from distrain.datasets import TupleDataset
-from distrain.iterators import SerialIterator
+from distrain.iterators import MultiprocessIterator, SerialIterator
 from distrain.training import extensions, triggers
 
 out, last, victim, name, at, *words = sys.argv[1:]
@@ -37,12 +38,23 @@ class Counting(training.StandardUpdater):
 
 model = L.Classifier(L.Linear(6, 3))
 optimizer = optimizers.Adam().setup(model)
-iterator = SerialIterator(data, 8)
+iterator: Any = SerialIterator(data, 8)
+if "processes" in words:
+    iterator = MultiprocessIterator(data, 8, n_processes=1)
+if "alone" in words:
+    optimizer.setup(model, distrain.comm.local())
+    iterator = SerialIterator(data, 8, comm=distrain.comm.local())
+    Path(out).mkdir(exist_ok=True)
+    Path(out, f"pid-{comm.rank}").write_text(str(os.getpid()))
+    out = os.path.join(out, *["own"] * comm.rank)
 updater = (Counting if "counting" in words else training.StandardUpdater)(iterator, optimizer)
 trainer = training.Trainer(updater, (int(last), "iteration"), out=out)
 
 
 def act(trainer: training.Trainer) -> None:
+    if trainer.updater.iteration == 9 and "stuck" in words:
+        Path(out, f"stuck-{comm.rank}").touch()
+        time.sleep(60)
     if trainer.updater.iteration == int(at) and victim in ("all", str(comm.rank)):
         os.kill(os.getpid(), getattr(signal, name))
 
