@@ -26,6 +26,8 @@ DESERTED = 3
 """The rank came to its end while others waited for it."""
 FORSAKEN = 4
 """The rank waited for one that had come to its end."""
+TRAINING = 5
+"""As RUNNING, in a training that takes SIGTERM as a wish to stop; see `distrain.training.stopping`."""
 
 
 class _Box:
@@ -62,6 +64,11 @@ def note(iteration: int) -> None:
     """Says that an iteration is complete."""
     if _box.numbers is not None:
         _box.numbers[_ITERATION] = iteration
+
+
+def state() -> int:
+    """What the rank is doing; 0: not known."""
+    return 0 if _box.numbers is None else _box.numbers[_STATE]
 
 
 def enter(state: int) -> None:

@@ -17,10 +17,13 @@ from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import Reporter
-from distrain.training import dry_run, output
+from distrain.training import dry_run, output, stopping
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
+from distrain.training.extensions.snapshot import Snapshot
 from distrain.training.persistents import average_over_ranks
 from distrain.training.same_data import require_same_data
+from distrain.training.snapshot_files import continue_job
+from distrain.training.stopping import Stopping
 from distrain.training.triggers import agreement
 from distrain.training.triggers.trigger import Trigger, get_trigger, never
 from distrain.training.updater import Updater
@@ -80,6 +83,7 @@ class Trainer:
         self._comm: Communicator | None = None
         self._stop_asked_at = -1  # iteration
         self._stops = False
+        self._last_words: str | None = None  # of a training that a signal has stopped
         self._running: str | None = None  # the extension that is at work, for error messages
         self._started: float | None = None
         self._final_elapsed_time: float | None = None
@@ -182,11 +186,15 @@ class Trainer:
         Every `finalize` is called, whatever happens. An exception of the loop comes out as it was raised, with a note
         for each that followed it.
 
+        SIGTERM, SIGUSR1 or SIGUSR2 on any rank, unless the script handles it, stops the training after a step that is
+        the same on all ranks. The extensions of that step run, the trainer is saved by its `snapshot()`, and the job
+        ends with the code 75, which asks for another start. A second signal ends it at once.
+
         Args:
             show_loop_exception_msg: print an exception before the extensions are finalized, which may take long.
 
         Raises:
-            SystemExit: with code 0, at the end of a dry run; see `dry_run`.
+            SystemExit: with code 0, at the end of a dry run, see `dry_run`; with code 75 after a signal.
             ArgumentError: it has run already, `out` cannot be written to, or another job trains there.
         """
         if self._final_elapsed_time is not None:
@@ -207,6 +215,9 @@ class Trainer:
         if figures is not None:
             self.comm.print(figures.summary(self.comm, self.out))
             raise SystemExit(0)
+        if self._last_words is not None:
+            stopping.say(self.comm, self._last_words)
+            raise SystemExit(stopping.CODE)
 
     def _train(self, entries: list[_Entry], show_loop_exception_msg: bool, figures: dry_run.Figures | None) -> None:
         """The loop or the dry run, and what must be done after it in any case."""
@@ -240,6 +251,9 @@ class Trainer:
             self._running = entry.name
             if restorer := getattr(entry.extension, "before_initialize", None):
                 restorer(self)
+        self._running = None
+        snapshots = [entry.extension for entry in self._entries.values() if isinstance(entry.extension, Snapshot)]
+        continue_job(self, [snapshot.filename for snapshot in snapshots if snapshot.saves_trainer])
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = bool(is_over and is_over(self))  # resumed from its last snapshot
         for entry in entries:
@@ -275,7 +289,7 @@ class Trainer:
         update = updater.update
         reporter = self.reporter
         active, last = self._active(entries)
-        with reporter.scope({}):
+        with reporter.scope({}), Stopping(self.comm) as signals:
             while not self.stops():
                 self.observation = reporter.observation = {}
                 update()
@@ -289,6 +303,9 @@ class Trainer:
                 if last:
                     self._save(last)
                 self._running = None
+                if signals.is_now() and not self.stops():
+                    self._last_words = stopping.save(self, self._sorted_entries(), entries, signals)
+                    return
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
 

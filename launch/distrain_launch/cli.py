@@ -62,7 +62,28 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=Request.shutdown_timeout,
         metavar="S",
-        help="seconds from Ctrl-C or SIGTERM to the end of ranks that do not end by themselves (default: %(default)g)",
+        help="seconds from Ctrl-C to the end of ranks that do not end by themselves (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=Request.grace,
+        metavar="S",
+        help="seconds from SIGTERM to that end, in which a training saves itself (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=Request.max_restarts,
+        metavar="N",
+        help="start the job again after a failure, at most N times, from its last snapshot (default: %(default)d)",
+    )
+    parser.add_argument(
+        "--restart-delay",
+        type=float,
+        default=Request.restart_delay,
+        metavar="S",
+        help="seconds before the first restart, doubled from one to the next (default: %(default)g)",
     )
     parser.add_argument("--mpiexec", metavar="PATH", help="the mpiexec to use (default: of this environment)")
     parser.add_argument("script", help="the training script")
@@ -89,5 +110,8 @@ def _request(options: argparse.Namespace) -> Request:
         quiet=options.quiet,
         log_dir=options.log_dir,
         shutdown_timeout=options.shutdown_timeout,
+        grace=options.grace,
+        max_restarts=options.max_restarts,
+        restart_delay=options.restart_delay,
         mpiexec=options.mpiexec,
     )

@@ -17,7 +17,7 @@ from typing import Any
 from distrain.errors import LaunchError
 from distrain_launch.finding import Finding, ok, problem, warning
 from distrain_launch.hardware import Hardware
-from distrain_launch.supervise import die_with
+from distrain_launch.mortal import die_with
 
 _RANKS = 2
 _SCRIPT = "distrain.checkup"

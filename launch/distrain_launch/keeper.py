@@ -33,7 +33,7 @@ from typing import Any
 
 # What keeper and launcher say to each other: kind, length, content; all but output is JSON.
 HELLO, STARTED, OUT, ERR, NOTE, END = range(6)  # keeper to launcher
-START, SIGNAL, KILL, BYE = range(10, 14)  # launcher to keeper
+START, SIGNAL, KILL, BYE, ABANDON = range(10, 15)  # launcher to keeper
 _HEADER = struct.Struct("!BI")
 CHUNK = 2**16
 _BACKLOG = 2**20  # bytes the launcher has not taken; from there on the rank has to wait
@@ -48,6 +48,7 @@ LAUNCHER_VARIABLES = ("OMPI_COMM_", "PMI_", "PMIX_RANK", "MPI_LOCAL", "SLURM_")
 # The black box of a rank, see distrain/black_box.py: iteration, state, length of the report, report.
 _BOX = struct.Struct("=qqq")
 BOX_BYTES = 2**16
+_TRAINING = 5  # state of a rank that takes SIGTERM as a wish to save its training
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -152,6 +153,9 @@ class Keeper:
             self._start(json.loads(content))
         elif kind == SIGNAL and self.child is not None and self.code is None:
             os.kill(self.child.pid, int(content))
+        elif kind == ABANDON and self.child is not None and self.code is None:
+            _, state, _ = _BOX.unpack(os.pread(self.box, _BOX.size, 0))
+            os.kill(self.child.pid, signal.SIGKILL if state == _TRAINING else signal.SIGTERM)
         elif kind == KILL:
             self._end_all()
         elif kind == BYE:
@@ -161,7 +165,7 @@ class Keeper:
         """Starts the rank."""
         if place["log"] is not None:
             try:
-                self.log = os.open(place["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+                self.log = os.open(place["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             except OSError as error:
                 self._send(NOTE, f"it has no log file: {error}\n".encode())
         out, out_end = os.pipe()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-RUNNING, LEFT, DESERTED, FORSAKEN = range(1, 5)  # states in the black box of a rank, see distrain/black_box.py
+RUNNING, LEFT, DESERTED, FORSAKEN, TRAINING = range(1, 6)  # in the black box of a rank, see distrain/black_box.py
+STOPPED = 75  # exit code of a job that is to be started again, see distrain/training/stopping.py
 _LAST_LINES, _LAST_LINES_WITH_TEXT = 20, 5
 _ALIKE_S = 0.5  # ranks that fail for the same reason do so at about the same time
 
@@ -20,6 +22,7 @@ _MEANINGS = {
     "SIGTERM": "somebody, or the batch system, asked it to end",
     "SIGXCPU": "its limit of processor time was reached",
     "SIGXFSZ": "its limit of file size was reached",
+    "SIGALRM": "a signal was to stop its training, which took too long (DISTRAIN_GRACE)",
     "SIGPIPE": "who read its output is gone",
     "SIGHUP": "its terminal was closed",
     "SIGINT": "somebody interrupted it",
@@ -59,12 +62,19 @@ class Rank:
     @property
     def failed(self) -> bool:
         """Whether its end was a failure of its own: a code or a signal, or it left while others went on."""
-        return self.code is not None and not self.was_ended and (self.code != 0 or self.is_deserter)
+        if self.code is None or self.was_ended or self.has_stopped:
+            return False
+        return self.code != 0 or self.is_deserter
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it has come to its end, with all others, to be started again."""
+        return self.code == STOPPED and self.state in (0, LEFT)
 
     @property
     def is_deserter(self) -> bool:
         """Whether it ended as if all were well, but the others wait for it."""
-        return self.code == 0 and self.state in (RUNNING, DESERTED)
+        return self.code == 0 and self.state in (RUNNING, TRAINING, DESERTED)
 
     @property
     def is_follower(self) -> bool:
@@ -92,6 +102,12 @@ def first_failure(ranks: Iterable[Rank]) -> tuple[Rank, list[Rank]] | None:
     alike = [rank for rank in failed if _sign(rank) == _sign(first) and rank.ended - first.ended < _ALIKE_S]
     lowest, *others = sorted(alike, key=lambda rank: rank.rank)
     return lowest, others
+
+
+def kind_of(rank: Rank) -> str:
+    """What a failure has in common with others of its kind: the code, and the last line without addresses."""
+    code, line = _sign(rank)
+    return f"{code} {re.sub(r'0x[0-9a-f]+', '0x…', line)}"
 
 
 def _sign(rank: Rank) -> tuple[int | None, str]:

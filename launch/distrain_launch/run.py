@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distrain.env import rank_info
 from distrain.errors import ArgumentError, LaunchError
-from distrain_launch import mpiexec, plan
+from distrain_launch import mpiexec, plan, restart
+from distrain_launch.conclusion import Attempt
 from distrain_launch.hardware import Hardware
 from distrain_launch.mpiexec import Command, Machine
 from distrain_launch.output import Output
+from distrain_launch.restart import Restarts
 from distrain_launch.supervise import Job, Supervisor
 
 
@@ -34,6 +37,9 @@ class Request:
     quiet: bool = False
     log_dir: str | None = None
     shutdown_timeout: float = 10.0
+    grace: float = 60.0
+    max_restarts: int = 0
+    restart_delay: float = 1.0
     mpiexec: str | None = None
     is_module: bool = False
 
@@ -55,7 +61,8 @@ def run(request: Request) -> int:
         variables["DISTRAIN_REPRODUCIBLE"] = "1"
     if request.dry_run:
         variables["DISTRAIN_DRY_RUN"] = "1"
-    is_plain = not (request.log_dir or request.shown or request.quiet)
+    variables["DISTRAIN_GRACE"] = f"{request.grace:g}"
+    is_plain = not (request.log_dir or request.shown or request.quiet or request.max_restarts)
     if request.ranks == 1 and is_plain:
         return _become(program, variables)
     hardware = Hardware.here()
@@ -67,8 +74,16 @@ def run(request: Request) -> int:
             variables[name] = "1"
     places = plan.places(hardware, ranks, request.all_gpus)
     command = _command(request, ranks)
-    job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout)
-    return Supervisor(command, program, job, Output(_shown(request, ranks))).run()
+    job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout, request.grace)
+    shown = _shown(request, ranks)
+
+    def start(more: Mapping[str, str]) -> Attempt:
+        return Supervisor(command, program, replace(job, variables={**variables, **more}), Output(shown)).run()
+
+    if not request.max_restarts:
+        return start({}).code
+    restarts = Restarts(request.max_restarts, request.restart_delay)
+    return restart.run(start, restarts, lambda text: Output(shown).say(text))
 
 
 def _has_mpi() -> bool:
@@ -144,6 +159,12 @@ def _check(request: Request) -> None:
         raise ArgumentError(f"--shutdown-timeout {request.shutdown_timeout}: the time must be 0 s or more.")
     if request.shown not in (None, "all") and not re.fullmatch(r"\d+(,\d+)*", str(request.shown)):
         raise ArgumentError(f"--ranks {request.shown}: expected numbers of ranks such as 0,3, or all.")
+    if not 0 < request.grace < math.inf:
+        raise ArgumentError(f"--grace {request.grace}: the time must be more than 0 s.")
+    if request.max_restarts < 0:
+        raise ArgumentError(f"--max-restarts {request.max_restarts}: the number must be 0 or more.")
+    if not 0 <= request.restart_delay < math.inf:
+        raise ArgumentError(f"--restart-delay {request.restart_delay}: the time must be 0 s or more.")
     script = Path(request.script)
     if not request.is_module and not script.is_file():
         kind = "is not a file" if script.exists() else "does not exist"

@@ -3,15 +3,16 @@
     mpiexec ── keeper 0 ── rank 0        a keeper says how its rank ended; the launcher decides what that means
            └── keeper 1 ── rank 1
 
-- A rank that fails ends the job: the others get SIGTERM, and a second later SIGKILL.
+- A rank that fails ends the job: the others get SIGTERM, and a second later SIGKILL; those that would take SIGTERM as a
+  wish to save their training, SIGKILL at once.
 - A signal is passed on to every rank, once. After INT or TERM they have a while to end by themselves; another one of
   these ends them at once.
+- A rank that has stopped to be started again (code 75) gives the others a while to do the same.
 - Nobody outlives the job: keepers see that the launcher is gone, the launcher buries what mpiexec leaves.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import selectors
@@ -25,19 +26,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from distrain.env import rank_info
 from distrain.errors import LaunchError
 from distrain_launch import keeper, report
-from distrain_launch.conclusion import End, conclude
+from distrain_launch.conclusion import Attempt, End, conclude
 from distrain_launch.keeper import Inbox, pack
+from distrain_launch.mortal import die_with
 from distrain_launch.mpiexec import Command
 from distrain_launch.output import ERR, OUT, Output
 from distrain_launch.plan import Place
 from distrain_launch.report import Rank
 from distrain_launch.screen import Lines
+from distrain_launch.signals import ENDING, Signals
 
 _AFTER_FAILURE_S = 1.0  # from SIGTERM to SIGKILL
 _ALIKE_S = 0.1  # for others that fail for the same reason
@@ -47,8 +49,6 @@ _DESERTER_S = 5.0  # after a rank that ended without a failure while others go o
 _GIVE_UP_S = 3.0  # after SIGKILL
 _MPIEXEC_S = 5.0  # from the end of the ranks to that of mpiexec
 _LONGEST_SOCKET = 100  # bytes of its path
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,15 @@ class Job:
         places: what each rank of the machine gets, in their order.
         variables: what all of them find in their environment.
         log_dir: folder for a file of what each rank prints; None: there are none.
-        shutdown_timeout: seconds from a signal to the end of ranks that do not end by themselves.
+        shutdown_timeout: seconds from Ctrl-C to the end of ranks that do not end by themselves.
+        grace: seconds from SIGTERM, or from the first rank that has stopped to be started again, to that end.
     """
 
     places: Sequence[Place]
     variables: Mapping[str, str] = field(default_factory=dict)
     log_dir: Path | None = None
     shutdown_timeout: float = 10.0
+    grace: float = 60.0
 
 
 @dataclass(slots=True)
@@ -120,33 +122,28 @@ class Supervisor:
         self.is_ending = False
         self.mpiexec_failed = False
         self.spared = set(keeper.children(os.getpid()))
-        self.late: list[Rank] = []  # had to be killed after a signal
+        self.late: list[Rank] = []  # had to be killed
+        self.limit_s = job.shutdown_timeout  # that they had
         self.words = Lines()  # of mpiexec
         self.mpiexec: subprocess.Popen[bytes] | None = None
 
-    def run(self) -> int:
-        """Runs the job to its end, says what went wrong, and returns the exit code."""
-        alarm, wakeup = os.pipe()
-        os.set_blocking(wakeup, False)
-        previous = {number: signal.getsignal(number) for number in (*keeper.FORWARDED, signal.SIGCHLD)}
-        for number, handler in previous.items():
-            if handler is not signal.SIG_IGN:  # as nohup leaves SIGHUP
-                signal.signal(number, _nothing)
-        previous_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        try:
-            self._start()
-            self.selector.register(alarm, selectors.EVENT_READ, lambda: self._on_alarm(os.read(alarm, 64)))
-            while not self._is_over():
-                for key, _ in self.selector.select(self._wait()):
-                    key.data()
-                self._act()
-        finally:
-            self._clean_up()
-            signal.set_wakeup_fd(previous_wakeup)
-            for number, handler in previous.items():  # at the end of a job that a signal ends, another one is no news
-                signal.signal(number, signal.SIG_IGN if self.received and number in _ENDING else handler)
-            os.close(alarm)
-            os.close(wakeup)
+    def run(self) -> Attempt:
+        """Runs the job to its end, and says what went wrong.
+
+        Raises:
+            LaunchError: the ranks cannot be started.
+        """
+        with Signals(more=[signal.SIGCHLD]) as signals:
+            try:
+                self._start()
+                self.selector.register(signals.pipe, selectors.EVENT_READ, lambda: self._on_alarm(signals.read()))
+                while not self._is_over():
+                    for key, _ in self.selector.select(self._wait()):
+                        key.data()
+                    self._act()
+            finally:
+                self._clean_up()
+                signals.ends = bool(self.received)
         return self._conclude()
 
     def _start(self) -> None:
@@ -240,11 +237,13 @@ class Supervisor:
             self._on_end(rank)
 
     def _on_end(self, rank: Rank) -> None:
+        if rank.has_stopped and self.kill_at is None and not self.is_ending:
+            self._set_limit(self.job.grace)
         if self.is_ending or not rank.failed:
             return
         if self.received and rank.exit_code != 128 + self.received[0]:  # others may still be tidying up
             return
-        if rank.is_deserter and rank.state == report.RUNNING:
+        if rank.is_deserter and rank.state in (report.RUNNING, report.TRAINING):
             self._decide(_DESERTER_S)
         else:
             self._decide(_FOLLOWER_S if rank.is_follower or rank.is_deserter else _ALIKE_S)
@@ -278,7 +277,8 @@ class Supervisor:
             self.selector.unregister(pipe)
 
     def _show_words(self, words: bytes) -> None:
-        if not self.is_ending and not self.received and self.decide_at is None:  # after a failure it talks of that
+        is_ending = self.is_ending or self.received or any([rank.has_stopped for rank in self.ranks.values()])
+        if not is_ending and self.decide_at is None:  # after a failure it talks of that
             self.output.say(words.decode(errors="replace"))
 
     def _on_alarm(self, numbers: bytes) -> None:
@@ -287,13 +287,13 @@ class Supervisor:
                 self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
-        if number in _ENDING:
-            is_second = any(other in _ENDING for other in self.received)
+        if number in ENDING:
+            is_second = any(other in ENDING for other in self.received)
             self.received.append(number)
             if is_second:
                 self._kill()
                 return
-            self.kill_at = time.monotonic() + self.job.shutdown_timeout
+            self._set_limit(self.job.grace if number == signal.SIGTERM else self.job.shutdown_timeout)
             if not self.lines and self.mpiexec is not None:
                 self.mpiexec.terminate()
         for line in self.lines:
@@ -325,11 +325,14 @@ class Supervisor:
         at = time.monotonic() + seconds
         self.decide_at = at if self.decide_at is None else min(at, self.decide_at)
 
+    def _set_limit(self, seconds: float) -> None:
+        self.limit_s, self.kill_at = seconds, time.monotonic() + seconds
+
     def _end(self) -> None:
         """Ends the ranks that are left: SIGTERM, and SIGKILL if that is not enough."""
         self._mark_ended()
         for line in self.lines:
-            line.send(keeper.SIGNAL, str(int(signal.SIGTERM)).encode())
+            line.send(keeper.ABANDON)
         self.kill_at = time.monotonic() + _AFTER_FAILURE_S
 
     def _kill(self) -> None:
@@ -390,25 +393,25 @@ class Supervisor:
     def _forget_folder(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)  # a keeper may be first, when the launcher ends early
 
-    def _conclude(self) -> int:
-        """Says what went wrong, last of all; returns the exit code of the job."""
+    def _conclude(self) -> Attempt:
+        """Says what went wrong, last of all."""
         assert self.mpiexec is not None
         for rank in self.ranks.values():
             rank.lines = self.output.last_lines(rank.rank)
         self.output.close()
         if self.output.is_broken:  # as the script alone would end
-            return 128 + signal.SIGPIPE
+            return Attempt(128 + signal.SIGPIPE)
         end = End(
             command=self.command.arguments,
             code=self.mpiexec.returncode,
             took_the_ranks=self.mpiexec_failed,
             signal=self.received[0] if self.received else None,
             late=self.late,
-            shutdown_timeout=self.job.shutdown_timeout,
+            limit_s=self.limit_s,
         )
-        code, words = conclude(list(self.ranks.values()), len(self.job.places), end)
-        self.output.say(words)
-        return code
+        attempt = conclude(list(self.ranks.values()), len(self.job.places), end)
+        self.output.say(attempt.words)
+        return attempt
 
 
 def _socket_folder() -> Path:
@@ -423,22 +426,3 @@ def _socket_folder() -> Path:
         raise LaunchError(
             f"no folder for temporary files: {error}. Set TMPDIR to one that can be written to."
         ) from error
-
-
-def die_with(parent: int) -> Callable[[], None] | None:
-    """A last act before exec that has the child terminated when the launcher dies, by SIGKILL too."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return bind
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A signal that is handled where the wake-up pipe is read."""

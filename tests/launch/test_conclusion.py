@@ -59,10 +59,17 @@ REPORT = "\nrank 0 of 2 on node07 (pid 4711) ended with exit code 3.\n"
         ),
         (
             [ended(0), ended(1)],
-            {"signal": 15, "late": [ended(1), ended(0)], "shutdown_timeout": 2.5},
+            {"signal": 15, "late": [ended(1), ended(0)], "limit_s": 2.5},
             143,
             "distrain: ranks 0, 1 did not end within 2.5 s of SIGTERM, so the job was killed.\n"
             "distrain: ended by SIGTERM at iteration 7.\n",
+        ),
+        (
+            [rank(0, 75, text="stopped at iteration 7.\n"), ended(1)],
+            {"late": [ended(1)]},
+            75,
+            "distrain: rank 1 did not end within 10 s of the first one that stopped, so the job was killed.\n"
+            "distrain: stopped at iteration 7.\n",
         ),
         (
             [rank(0, 75), ended(1)],
@@ -74,8 +81,30 @@ REPORT = "\nrank 0 of 2 on node07 (pid 4711) ended with exit code 3.\n"
 )
 def test_code_and_last_words(job: list[Rank], more: dict[str, Any], code: int, words: str | None) -> None:
     found = conclude(job, 2, End(COMMAND, **more))
-    assert found[0] == code
-    assert words is None or found[1] == words
+    assert found.code == code
+    assert words is None or found.words == words
+    assert found.failure is None or found.code not in (0, 75)
+    assert found.failure is not None or found.code in (0, 75) or "signal" in more
+
+
+@pytest.mark.parametrize(
+    ("job", "more", "failure", "iteration"),
+    [
+        (FAILED, {}, "3 ", -1),
+        ([rank(0, -9, iteration=4), ended(1)], {}, "-9 ", 4),
+        ([rank(0, 1, text="failed:\nKeyError: <x at 0x7f01>"), ended(1)], {}, "1 KeyError: <x at 0x…>", -1),
+        ([ended(0), ended(1)], {"code": -9, "took_the_ranks": True}, None, 7),
+        (FAILED, {"signal": 15}, None, -1),
+        ([rank(0, 75), rank(1, 75)], {}, None, -1),
+        ([rank(0, 75), rank(1, 3)], {}, "3 ", -1),
+        ([rank(0, 75, state=RUNNING), ended(1)], {}, "75 ", -1),
+    ],
+)
+def test_kind_and_iteration_of_a_failure(job: list[Rank], more: dict[str, Any], failure: str, iteration: int) -> None:
+    found = conclude(job, 2, End(COMMAND, **more))
+    if "took_the_ranks" in more:
+        failure = "/x/mpiexec was ended by SIGKILL and took the ranks with it"
+    assert (found.failure, found.iteration) == (failure, iteration)
 
 
 def test_ranks_that_were_never_started() -> None:

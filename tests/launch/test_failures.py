@@ -198,7 +198,8 @@ def test_mpiexec(mpi: Any, tmp_path: Path, script: Path, fault: str, victim: str
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SIGNALS)
 def test_signals_to_the_launcher(mpi: Any, tmp_path: Path, script: Path, name: str, way: str) -> None:
-    code, seconds = end_by_signals(mpi, tmp_path, script, way, SIGNALS[name])
+    options = ["--grace", "0.5"] if way == "distrain run" else []  # the step does not end before that
+    code, seconds = end_by_signals(mpi, tmp_path, script, way, SIGNALS[name], "none", "launcher", *options)
     if way == "distrain run":
         assert code == {"Ctrl-C": 130, "Ctrl-C twice": 130, "TERM": 143, "KILL": -signal.SIGKILL}[name]
     TABLE[name, way, "launcher"] = f"{code} ({seconds:.1f} s)"
@@ -224,7 +225,10 @@ def end_by_signals(
     *options: str,
 ) -> tuple[int, float]:
     """Exit code of the launcher or mpiexec that gets these signals, and the seconds until nothing is left."""
-    program, variables = [str(script), fault, victim, str(folder)], {"CUDA_VISIBLE_DEVICES": ""}
+    program, variables = (
+        [str(script), fault, victim, str(folder)],
+        {"CUDA_VISIBLE_DEVICES": "", "DISTRAIN_GRACE": "0.5"},
+    )
     if way == "distrain run":
         command = [sys.executable, "-m", "distrain_launch", "run", "-n", "2", *options, *program]
     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distrain import rng
+from distrain import restart, rng
 from distrain.comm import Communicator
 from distrain.env import rank_info
 from distrain.files import atomic_write
@@ -37,8 +37,9 @@ class RunRecord(Extension):
         trainer.extend(extensions.RunRecord())
 
     The file has a list "starts", to which a resumed run adds its own: time, iteration, command, folder, git revision of
-    the script and whether it was changed since, versions, seed, ranks with their hosts, and those environment variables
-    that change a result or a speed. The command is noted as it was given: do not put passwords there.
+    the script and whether it was changed since, versions, seed, number of the restart, ranks with their hosts, and
+    those environment variables that change a result or a speed. The command is noted as it was given: do not put
+    passwords there.
 
     Args:
         filename: name of the file in `trainer.out`.
@@ -68,6 +69,7 @@ class RunRecord(Extension):
             "folder": os.getcwd(),
             "git": _git(os.path.dirname(os.path.abspath(sys.argv[0]))),
             "seed": seed,
+            "restart": restart.attempt(),
             "world": {"ranks": comm.size, "hosts": hosts, "launcher": rank_info().launcher},
             "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
             "versions": {"python": platform.python_version(), **_versions()},

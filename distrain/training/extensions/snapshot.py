@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import glob
 import json
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -13,16 +14,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distrain.comm import Communicator
-from distrain.errors import ArgumentError, CorruptFileError, WorldError
+from distrain.errors import ArgumentError, WorldError
 from distrain.files import fsync_directory
 from distrain.serializers import load_npz, save_npz
-from distrain.serializers.archive import Archive
 from distrain.training.extension import Extension, RunsOn
 from distrain.training.extensions.file_series import file_series
 from distrain.training.persistents import average_over_ranks
+from distrain.training.snapshot_files import found_for_all, newest_whole
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
+
+_ASIDE = ".snapshot-"  # begins the names of folders for what is not complete
 
 SaveFunction = Callable[[str, Any], Any]
 
@@ -45,9 +48,11 @@ class Snapshot(Extension):
 
     Attributes:
         comm: the ranks that save together; None is those of the trainer.
+        saved_at: the iteration of the last file; None before there was one.
     """
 
     trigger = (1, "epoch")
+    saved_at: int | None = None
     priority = -100  # after everything that belongs to the iteration
     runs_on: RunsOn = "all"
     comm: Communicator | None = None
@@ -84,6 +89,8 @@ class Snapshot(Extension):
     def before_initialize(self, trainer: Trainer) -> None:
         """Checks the name of the file, before anything could be lost, and loads the newest one if that was asked for.
 
+        What a killed job has left of an unfinished file is removed.
+
         Rank 0 reads; the others need not see the file. A file that is truncated or damaged is left out with a warning.
         A trainer that has made steps, loaded by the script, stays as it is.
 
@@ -94,12 +101,14 @@ class Snapshot(Extension):
             WorldError: rank 0 could not read the files; on the other ranks.
         """
         self._check_filename(trainer)
+        if (self.comm or trainer.comm).rank == 0:
+            self._remove_torn(trainer)
         if not self.autoload or (self.target is None and not trainer.is_before_training):
             return
         comm = self.comm or trainer.comm
         if comm.size != trainer.comm.size:
             raise ArgumentError(f"extension {self.name!r} is not on all ranks, so autoload=True would not load on all")
-        found = self._newest_for_all(trainer, comm) if comm.size > 1 else self._newest(trainer)
+        found = found_for_all(comm, lambda: self._newest(trainer))
         if found is not None:
             load_npz(found, trainer if self.target is None else self.target)
 
@@ -119,43 +128,16 @@ class Snapshot(Extension):
                         "one would delete the files of the other; give one of them another filename"
                     )
 
-    def _newest_for_all(self, trainer: Trainer, comm: Communicator) -> _NamedBytes | None:
-        """The file that rank 0 finds, on every rank; a collective call."""
-        found: tuple[bytes, str] | None = None
-        failure: Exception | None = None
-        if comm.rank == 0:
-            try:
-                path = self._newest(trainer)
-                found = None if path is None else (Path(path).read_bytes(), path)
-            except Exception as error:  # first the other ranks must know
-                failure = error
-        said = None if failure is None else f"{type(failure).__name__}: {failure}"
-        found, said = comm.bcast_obj((found, said))
-        if failure is not None:
-            raise failure
-        if said is not None:
-            raise WorldError(f"rank 0 could not load a snapshot ({said})")
-        return None if found is None else _NamedBytes(*found)
-
     def _newest(self, trainer: Trainer) -> str | None:
         """Path of the newest file that is whole; None if there is none at all."""
-        damage: CorruptFileError | OSError | None = None
-        for name in reversed(file_series(self.filename, trainer)):
-            path = os.path.join(trainer.out, name)
-            try:
-                with open(path, "rb") as stream:
-                    Archive(stream, path).check()
-                return path
-            except (CorruptFileError, OSError) as error:
-                warnings.warn(f"a snapshot cannot be read and is left out: {error}")
-                damage = damage or error
-        if damage is not None:
-            damage.add_note(
-                f"No older file {self.filename!r} in {os.path.abspath(trainer.out)!r} can be read; move them away to "
-                "train from the start"
-            )
-            raise damage
-        return None
+        names = reversed(file_series(self.filename, trainer))
+        return newest_whole((os.path.join(trainer.out, name) for name in names), self.filename, trainer.out)
+
+    def _remove_torn(self, trainer: Trainer) -> None:
+        """Removes what a job left that was killed while it saved; the directory is this job's, so nobody else saves."""
+        directory = os.path.dirname(self._real_path(trainer))
+        for path in glob.glob(os.path.join(glob.escape(directory), f"{_ASIDE}*")):
+            shutil.rmtree(path, ignore_errors=True)
 
     def announce(self, trainer: Trainer) -> None:
         """Notes the file that the next call will write, so that what is saved before that call knows of it."""
@@ -191,6 +173,7 @@ class Snapshot(Extension):
                 raise WorldError(f"rank 0 could not save {self.filename.format(trainer)!r} ({said})")
         if failure is not None:
             raise failure
+        self.saved_at = trainer.updater.iteration
 
     def on_error(self, trainer: Trainer, exc: BaseException, tb: TracebackType | None) -> None:
         """Saves if that was asked for: on rank 0 alone, since others may not come any more.
@@ -222,7 +205,7 @@ class Snapshot(Extension):
         written = self._written
         self.announce(trainer)
         try:
-            with tempfile.TemporaryDirectory(prefix=".snapshot", dir=directory) as aside:
+            with tempfile.TemporaryDirectory(prefix=_ASIDE, dir=directory) as aside:
                 temporary = os.path.join(aside, os.path.basename(path))
                 self.savefun(temporary, target)
                 with open(temporary, "rb") as stream:
@@ -256,14 +239,6 @@ class Snapshot(Extension):
             self._written = [str(path) for path in json.loads(serializer("_written", json.dumps(self._written)))]
 
 
-class _NamedBytes(io.BytesIO):
-    """The bytes of a file, with its name for messages."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
 def snapshot(
     savefun: SaveFunction | None = None,
     filename: str = "snapshot_iter_{.updater.iteration}",
@@ -289,6 +264,8 @@ def snapshot(
         autoload: before training, load the newest file of this name in `trainer.out`, if there is one, into the
             trainer or the target. Newest is what has the highest number in its name. A truncated or damaged file is
             left out with a warning, and the one before is taken. A trainer that the script has loaded stays as it is.
+            A job that is started again after a failure (`distrain run --max-restarts`) loads the newest snapshot of the
+            trainer that it has written without this too.
 
     Raises:
         ArgumentError: `n_retains` is no number of files.

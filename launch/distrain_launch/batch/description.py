@@ -32,6 +32,8 @@ class Job:
         all_gpus: every rank sees every GPU of its node; otherwise one of its own, unless it is alone there.
         cores_per_rank: cores of each rank; None: what the system gives.
         time_s: time limit, in seconds; None: the queue's.
+        requeue_s: so many seconds before the limit the training saves itself, and the job goes back into the queue;
+            None: it does not. Slurm alone.
         account: who pays.
         queue: queue or partition.
         modules: modules of the site to load.
@@ -58,6 +60,7 @@ class Job:
     all_gpus: bool = False
     cores_per_rank: int | None = None
     time_s: int | None = None
+    requeue_s: int | None = None
     account: str | None = None
     queue: str | None = None
     modules: tuple[str, ...] = ()
@@ -116,6 +119,11 @@ class Job:
         Raises:
             ArgumentError: one is set.
         """
+        if self.requeue_s is not None and system != "--slurm":
+            raise ArgumentError(
+                f"--requeue does not go with {system}: only scripts for Slurm go back into the queue. A training that "
+                "gets SIGTERM or SIGUSR1 saves itself and ends with code 75, which the script can look at."
+            )
         for attribute, reason in reasons.items():
             if getattr(self, attribute):
                 raise ArgumentError(f"{_option(attribute)} does not go with {system}: {reason}")
@@ -125,6 +133,10 @@ class Job:
             count = getattr(self, attribute)
             if count is not None and not least <= count <= 10**6:
                 raise ArgumentError(f"{_option(attribute)} {count}: expected a number from {least} to a million.")
+        if self.requeue_s is not None and not 1 <= self.requeue_s <= min(65535, (self.time_s or 10**6) - 1):
+            raise ArgumentError(
+                f"--requeue {self.requeue_s}: expected seconds from 1 to 65535, and fewer than the time limit has."
+            )
         if self.shares_gpus and self.ranks_per_node > self.gpus_per_node:
             raise ArgumentError(
                 f"--ranks-per-node {self.ranks_per_node} is more than --gpus-per-node {self.gpus_per_node}, and each "
@@ -198,6 +210,7 @@ _OPTIONS = {
     "directives": "--directive",
     "parallel_environment": "--pe",
     "time_s": "--time",
+    "requeue_s": "--requeue",
     "script": "script",
     "args": "argument",
 }

@@ -76,7 +76,7 @@ def mpiexec(job: Job, *options: str) -> str:
 _ALONE = '"${program[@]}"'
 
 
-def script(job: Job, head: str, start: str, local_rank: str = MPIEXEC_LOCAL_RANK) -> str:
+def script(job: Job, head: str, start: str, local_rank: str = MPIEXEC_LOCAL_RANK, variables: Sequence[str] = ()) -> str:
     """A whole batch script.
 
     Args:
@@ -84,12 +84,13 @@ def script(job: Job, head: str, start: str, local_rank: str = MPIEXEC_LOCAL_RANK
         head: what `header` gave.
         start: the lines that start the ranks; they find each rank's command line in the array `program`.
         local_rank: words of sh that give a rank's number on its node.
+        variables: words of bash, each a variable of every rank that is known only when the job runs.
     """
     parts = [
         head,
         f"set -e  # what fails here ends the job\ncd {quote(job.directory)}\n",
         _software(job),
-        _environment(job),
+        _environment(job, variables),
         _program(job, local_rank),
         f"{start}\n",
     ]
@@ -111,11 +112,12 @@ def _software(job: Job) -> str:
     return "\n".join(lines)
 
 
-def _environment(job: Job) -> str:
+def _environment(job: Job, variables: Sequence[str]) -> str:
     lines = [
         "# What every rank finds in its environment; exported variables do not reach other nodes through every MPI.",
         "environment=(",
         *(f"    {name}={quote(value)}" for name, value in job.variables().items()),
+        *(f"    {word}" for word in variables),
         ")",
     ]
     if job.threads is not None:

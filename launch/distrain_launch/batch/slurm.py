@@ -29,10 +29,39 @@ def script(job: Job) -> str:
         options.append(f"--account={job.account}")
     if job.queue is not None:
         options.append(f"--partition={job.queue}")
+    if job.requeue_s is not None:
+        options += ["--requeue", "--open-mode=append", f"--signal=B:USR1@{job.requeue_s}"]
     head = shell.header(job, "--slurm", [f"#SBATCH {option}" for option in (*options, *job.directives)])
-    if job.mpi is None:
-        return shell.script(job, head, shell.mpiexec(job))
-    return shell.script(job, head, _srun(job), "$SLURM_LOCALID")
+    start, local_rank = shell.mpiexec(job), shell.MPIEXEC_LOCAL_RANK
+    if job.mpi is not None:
+        start, local_rank = _srun(job), "$SLURM_LOCALID"
+    if job.requeue_s is None:
+        return shell.script(job, head, start, local_rank)
+    told = [_JOB, '"DISTRAIN_RESTART=${SLURM_RESTART_COUNT:-0}"', f"DISTRAIN_GRACE={job.requeue_s}"]
+    ending = _REQUEUE.format(is_to_go_on=_STOPPED if job.mpi is None else _KILLED)
+    return shell.script(job, head, f"{_TOLD}{start} &\n{ending}", local_rank, told)
+
+
+_JOB = '"DISTRAIN_JOB=slurm-$SLURM_JOB_ID"'
+_STOPPED = '[ "$code" -eq 75 ]'
+_KILLED = f'{_STOPPED} || {{ [ "$told" -gt 0 ] && [ "$code" -eq 137 ]; }}'  # srun kills ranks that end a little later
+_TOLD = """\
+# Slurm tells this shell when the end is near. All ranks finish their step and save, and the training ends with code 75.
+told=0
+trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 TERM
+
+"""
+_REQUEUE = """\
+training=$!
+while
+    before=$told code=0
+    wait "$training" || code=$?
+    [ "$told" -gt "$before" ]  # it was the signal that ended the wait
+do :; done
+if {is_to_go_on}; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code\""""
 
 
 def _srun(job: Job) -> str:

@@ -76,6 +76,13 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-gpus", action="store_true", help="every rank sees every GPU (default: one of its own)")
     parser.add_argument("--cores-per-rank", type=int, metavar="C", help="cores, and threads of BLAS, of each rank")
     parser.add_argument("--time", metavar="H:MM:SS", help="time limit, as 4:00:00 or 2-00:00:00")
+    parser.add_argument(
+        "--requeue",
+        type=int,
+        metavar="S",
+        help="S seconds before the limit, or when the job is to make room, the training saves itself and the job goes "
+        "back into the queue to continue (Slurm)",
+    )
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +144,7 @@ def _job(options: argparse.Namespace) -> Job:
         all_gpus=options.all_gpus,
         cores_per_rank=options.cores_per_rank,
         time_s=None if options.time is None else seconds(options.time),
+        requeue_s=options.requeue,
         account=options.account,
         queue=options.queue,
         modules=tuple(options.module),

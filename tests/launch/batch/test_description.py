@@ -37,6 +37,8 @@ def test_other_times_are_refused(text: str) -> None:
         ({"nodes": 10**9}, "--nodes 1000000000"),
         ({"ranks_per_node": 0}, "--ranks-per-node 0"),
         ({"gpus_per_node": -1}, "--gpus-per-node -1: expected a number from 0"),
+        ({"requeue_s": 0}, "--requeue 0: expected seconds from 1"),
+        ({"requeue_s": 60, "time_s": 60}, "--requeue 60: .* fewer than the time limit"),
         ({"cores_per_rank": 0}, "--cores-per-rank 0"),
         ({"ranks_per_node": 4, "gpus_per_node": 2}, "--ranks-per-node 4 is more than --gpus-per-node 2.*--all-gpus"),
         ({"name": ""}, "--name ''"),

@@ -13,8 +13,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +69,8 @@ JOBS = {
     "sge.sh": ("sge", replace(FULL, directives=("-l gpu=1",), parallel_environment="orte_8")),
     **{f"{system}-small.sh": (system, SMALL) for system in SHELLS},
     "slurm-srun.sh": ("slurm", replace(FULL, mpi="pmix", directives=("--qos=high",))),
+    "slurm-requeue.sh": ("slurm", replace(FULL, requeue_s=300)),
+    "slurm-requeue-srun.sh": ("slurm", replace(SMALL, ranks_per_node=2, mpi="pmi2", requeue_s=60)),
     "slurm-container.sh": ("slurm", replace(FULL, container="train it.sif", python="python3", all_gpus=True)),
     "kubernetes-job.json": ("kubernetes", replace(FULL, **IN_IMAGE, nodes=1)),
     "kubernetes-mpijob.json": ("kubernetes", replace(FULL, **IN_IMAGE, mpi="mpich")),
@@ -269,6 +274,8 @@ def test_grid_engine_with_other_hosts_than_asked_for(tmp_path: Path) -> None:
     ("system", "attributes", "words"),
     [
         ("slurm", {"parallel_environment": "mpi"}, "--pe does not go with --slurm"),
+        ("lsf", {"requeue_s": 60}, "--requeue does not go with --lsf: only scripts for Slurm.*code 75"),
+        ("kubernetes", {"container": "x", "requeue_s": 60}, "--requeue does not go with --kubernetes"),
         ("pbs", {"mpi": "pmi2"}, "--mpi does not go with --pbs.*--mpiexec"),
         ("lsf", {"mpi": "pmi2"}, "--mpi does not go with --lsf"),
         ("sge", {"mpi": "pmi2"}, "--mpi does not go with --sge"),
@@ -324,6 +331,70 @@ def test_real_ranks(mpi: Any, mpi_python: str, tmp_path: Path) -> None:
     path.write_text(sge.script(job))
     shown = mpi.run(["bash", str(path)], env=environ).check().stdout.strip()
     assert shown == str([[gpu, "2", HOSTILE[4], cores, *HOSTILE] for gpu in ("5", "GPU-7")])
+
+
+@pytest.mark.mpi
+def test_a_job_goes_back_into_the_queue_and_continues(mpi: Any, tmp_path: Path) -> None:
+    suite = Path(__file__).parents[2] / "training" / "stopping_suite.py"
+    shutil.copy(suite, tmp_path / "train.py")
+    job = Job(
+        script="train.py",
+        args=("result", "1000000", "none", "SIGTERM", "0"),
+        directory=str(tmp_path),
+        python=sys.executable,
+        ranks_per_node=2,
+        mpiexec=str(Path(sys.executable).with_name("mpiexec")),
+        time_s=600,
+        requeue_s=60,
+    )
+    stand_in(tmp_path, "scontrol")
+    text = slurm.script(job)
+    stop(mpi, text, tmp_path, {})
+    assert said(tmp_path, "scontrol") == ["requeue", "7"]
+    first = int((tmp_path / "result" / "rank-0-0").read_text().split()[1])
+    assert (tmp_path / "result" / f"snapshot_iter_{first}").exists()
+    stop(mpi, text, tmp_path, {"SLURM_RESTART_COUNT": "1"})
+    assert int((tmp_path / "result" / "rank-0-1").read_text().split()[1]) > first
+
+
+def stop(mpi: Any, text: str, folder: Path, more: dict[str, str]) -> None:
+    """Runs a script, sends its shell the signal when the training has begun, and waits for its end with code 75."""
+    path, log, mark = folder / "job.sh", folder / "result" / "log", uuid.uuid4().hex
+    path.write_text(text)
+    log.unlink(missing_ok=True)
+    programs = f"{folder / 'bin'}:{os.environ['PATH']}"
+    env = mpi.environment(mark, {"PATH": programs, "SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "", **more})
+    child = subprocess.Popen(["bash", str(path)], cwd=folder, env=env, stdin=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + LIMIT_S
+        while not log.exists():
+            assert time.monotonic() < end
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(signal.SIGUSR1)
+        assert child.wait(LIMIT_S) == 75
+    finally:
+        mpi.kill_marked(mark)
+        child.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "is_requeued"),
+    [
+        ("exit 0", 0, False),
+        ("exit 3", 3, False),
+        ("exit 75", 75, True),
+        ("kill -9 $$", 137, False),
+        ("sleep 0.3; trap : USR1; kill -USR1 $PPID; sleep 0.3; kill -9 $$", 137, True),
+        ("sleep 0.3; kill -USR1 $PPID; exec sleep 20", 138, False),
+    ],
+)
+def test_the_end_of_a_training_decides_about_the_queue(tmp_path: Path, body: str, code: int, is_requeued: bool) -> None:
+    program(tmp_path, "srun", body)
+    stand_in(tmp_path, "scontrol")
+    job = replace(SMALL, directory=str(tmp_path), mpi="pmi2", requeue_s=60)
+    assert run(slurm.script(job), tmp_path, SLURM_JOB_ID="7").returncode == code
+    assert (tmp_path / "said-scontrol").exists() == is_requeued
 
 
 def test_more_ranks_than_gpus_are_given(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Starting a job again after a failure."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from distrain.errors import ArgumentError
+from distrain_launch.conclusion import Attempt
+from distrain_launch.report import STOPPED, signal_name
+from distrain_launch.signals import Signals
+
+JOB, ATTEMPT = "DISTRAIN_JOB", "DISTRAIN_RESTART"  # see distrain/restart.py
+_LONGEST_S = 60.0
+_STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # see distrain/training/stopping.py
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """How often a job is started again.
+
+    Attributes:
+        limit: at most so many times.
+        delay_s: before the first time. It doubles from one to the next, up to a minute or to itself if that is longer,
+            and is short again after a run that came further than the one before.
+    """
+
+    limit: int = 0
+    delay_s: float = 1.0
+
+
+def variables(environ: Mapping[str, str] = os.environ) -> Iterator[dict[str, str]]:
+    """What the ranks find in their environment, attempt after attempt.
+
+    A job that a batch system has started again keeps its name, and goes on counting.
+
+    Raises:
+        ArgumentError: the environment has no number of attempts where there should be one.
+    """
+    job = environ.get(JOB) or uuid.uuid4().hex
+    before = environ.get(ATTEMPT) or "0"
+    if not re.fullmatch(r"[0-9]{1,9}", before):
+        raise ArgumentError(f"{ATTEMPT}={before!r}: expected how often the job has been started before, 0 or more.")
+    for number in itertools.count(int(before)):
+        yield {JOB: job, ATTEMPT: str(number)}
+
+
+def run(start: Callable[[dict[str, str]], Attempt], restarts: Restarts, say: Callable[[str], None]) -> int:
+    """Runs a job, again after a failure; returns its last exit code.
+
+    A job that ends well, was told to end, or has stopped to be started again by others (code 75) is over. So is one
+    that fails twice in the same way without having come further, since it would do so again.
+
+    Args:
+        start: runs the job once with more variables.
+        restarts: how often.
+        say: shows a line.
+    """
+    delay, before = restarts.delay_s, None
+    for number, more in enumerate(variables()):
+        attempt = start(more)
+        if attempt.failure is None:
+            return attempt.code
+        if before is not None and is_loop(before, attempt):
+            say(f"distrain: not started again: it has failed twice in the same way{_where(attempt)}.\n{_first(before)}")
+            return attempt.code
+        if number == restarts.limit:
+            say(f"distrain: not started again: that was restart {number} of at most {restarts.limit}.\n")
+            return attempt.code
+        if before is not None:
+            came_further = attempt.iteration > before.iteration
+            delay = restarts.delay_s if came_further else max(restarts.delay_s, min(2 * delay, _LONGEST_S))
+        ended_by = _wait(delay, say, f"distrain: restart {number + 1} of at most {restarts.limit} in {delay:g} s.\n")
+        if ended_by is not None:
+            say(f"distrain: ended by {signal_name(ended_by)} before the restart.\n")
+            return STOPPED if ended_by in _STOPPING else 128 + ended_by
+        before = attempt
+    raise AssertionError("the attempts have no end")
+
+
+def is_loop(before: Attempt, now: Attempt) -> bool:
+    """Whether a run has failed as the one before, and came no further.
+
+    A signal that ended a rank can come by chance; there it must have been the same iteration.
+    """
+    if before.failure is None or before.failure != now.failure:
+        return False
+    return now.iteration == before.iteration or (now.iteration < before.iteration and not now.failure.startswith("-"))
+
+
+def _where(attempt: Attempt) -> str:
+    return f", at iteration {attempt.iteration}" if attempt.iteration >= 0 else ", before the first iteration"
+
+
+def _first(attempt: Attempt) -> str:
+    return f"The first time it was:\n{attempt.words.strip()}\n" if attempt.words.strip() else ""
+
+
+def _wait(seconds: float, say: Callable[[str], None], words: str) -> int | None:
+    """Says what comes, and waits; returns the signal that ends the job meanwhile."""
+    with Signals() as signals:
+        say(words)
+        number = signals.wait(seconds)
+        signals.ends = number is not None
+    return number
