@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distrain.comm import watch
+from distrain import black_box
+from distrain.comm import record
+from distrain.comm.record import Name, dtype_name
 from distrain.comm.waits import Op
 
 Bounds = Sequence[tuple[int, int]]
@@ -87,13 +89,13 @@ class MpiChannel(Channel):
         world_ranks: the ranks' numbers in the job.
     """
 
-    def __init__(self, mpi_comm: Any, name: str, world_ranks: tuple[int, ...]) -> None:
+    def __init__(self, mpi_comm: Any, name: Name, world_ranks: tuple[int, ...]) -> None:
         from mpi4py import MPI
 
         self._mpi: Any = MPI
         self._name, self._world_ranks = name, world_ranks
         self._count = 0
-        self._slot = watch.new_slot(self._describe)
+        self._slot = record.new_slot(self._describe, name, len(world_ranks), black_box.GRADIENTS)
         self._mpi_comm = mpi_comm
         self._rank: int = mpi_comm.Get_rank()
         self._size: int = mpi_comm.Get_size()
@@ -101,8 +103,7 @@ class MpiChannel(Channel):
 
     def allreduce(self, flat: Flat) -> None:
         """Replaces an array by its sum over the ranks, in place."""
-        self._count += 1
-        self._slot.op = ("sum", self._count, flat)
+        self._enter(b"sum", flat)
         try:
             for part in parts(flat, self.max_count):
                 if part.dtype.char == "e":
@@ -110,12 +111,17 @@ class MpiChannel(Channel):
                 else:
                     self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
         finally:
-            self._slot.op = None
+            self._slot.leave()
 
-    def _describe(self, op: tuple[str, int, Flat]) -> Op:
-        action, count, flat = op
+    def _enter(self, action: bytes, flat: Flat) -> None:
+        self._count += 1
+        self._slot.enter((action, self._count, flat), self._count, action, flat.size, dtype_name(flat.dtype))
+
+    def _describe(self, op: tuple[bytes, int, Flat]) -> Op:
+        action, count, flat = op[0].decode(), op[1], op[2]
         text = f"exchange {count} of gradients, {action} of {flat.size} {flat.dtype!s}"
-        return Op(("channel", self._name, count, action, flat.size, str(flat.dtype)), self._world_ranks, text)
+        lane = (black_box.GRADIENTS, *self._name)
+        return Op((*lane, count, action, flat.size, str(flat.dtype)), self._world_ranks, text, action, lane, count)
 
     def _sum_half(self, flat: Flat) -> None:
         """No MPI adds float16. Summing in float32 and rounding once is also more exact than rounding once a rank."""
@@ -128,27 +134,35 @@ class MpiChannel(Channel):
         start, stop = bounds[self._rank]
         arrived = np.empty((self._size, stop - start), np.float16)
         rows = [(r * (stop - start), (r + 1) * (stop - start)) for r in range(self._size)]
-        self.alltoall(flat, bounds, arrived.reshape(-1), rows)
+        self._alltoall(flat, bounds, arrived.reshape(-1), rows)
         total = arrived[0].astype(np.float32)
         for row in arrived[1:]:
             total += row
         _round(total, flat[start:stop])
-        self.allgather(flat, bounds)
+        self._allgather(flat, bounds)
 
     def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
         """Sends each rank a part of one array, and receives from each a part of another."""
+        self._enter(b"parts", given)
+        try:
+            self._alltoall(given, give, taken, take)
+        finally:
+            self._slot.leave()
+
+    def _alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
         kind = self._kind(given.dtype)
-        self._count += 1
-        self._slot.op = ("parts", self._count, given)
         self._mpi_comm.Alltoallv([given, *_counts(give), kind], [taken, *_counts(take), kind])
-        self._slot.op = None
 
     def allgather(self, flat: Flat, bounds: Bounds) -> None:
         """Fills in what the other ranks have."""
-        self._count += 1
-        self._slot.op = ("gathering", self._count, flat)
+        self._enter(b"gathering", flat)
+        try:
+            self._allgather(flat, bounds)
+        finally:
+            self._slot.leave()
+
+    def _allgather(self, flat: Flat, bounds: Bounds) -> None:
         self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [flat, *_counts(bounds), self._kind(flat.dtype)])
-        self._slot.op = None
 
     def _kind(self, dtype: np.dtype[Any]) -> Any:
         """MPI's type of that many bytes: what is only moved need not be understood."""
@@ -156,7 +170,7 @@ class MpiChannel(Channel):
 
     def close(self) -> None:
         """Gives the MPI communicator back."""
-        watch.drop_slot(self._slot)
+        record.drop_slot(self._slot)
         self._mpi_comm.Free()
 
 

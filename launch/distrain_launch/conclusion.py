@@ -48,7 +48,7 @@ def conclude(ranks: Sequence[Rank], expected: int, end: End) -> tuple[int, str]:
     if end.took_the_ranks:
         return exit_code(end.code) or 1, f"distrain: {end.command[0]} {_how(end.code)} and took the ranks with it.\n"
     if failure is not None:
-        return failure[0].exit_code, "\n" + describe(*failure)
+        return failure[0].exit_code, "\n" + describe(*failure, ranks)
     if len(ranks) < expected:
         raise LaunchError(
             f"{end.command[0]} {_how(end.code)} when {len(ranks)} of {expected} ranks had started. What it says is "
