@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from distrain import backend, black_box
 from distrain.backend import Array
 from distrain.comm import arguments, record
-from distrain.comm.channel import MpiChannel, parts
+from distrain.comm.channel import parts
 from distrain.comm.communicator import Communicator, Reduction
 from distrain.comm.header import Header, flat_bytes
+from distrain.comm.kinds import Kind, new_channel
 from distrain.comm.record import Name
 from distrain.comm.topology import position
 from distrain.comm.waits import Op
@@ -67,11 +68,16 @@ class MpiCommunicator(Communicator):
 
     Args:
         mpi_comm: an `mpi4py.MPI.Intracomm` that nobody else uses.
+        kind: which way the sums of gradients go; see `kinds.Kind`.
+
+    Attributes:
+        kind: as given.
+        hosts: for each rank the node that it is on.
     """
 
     max_count = 2**30  # elements a call: MPI before 4.0 counts in 32-bit integers
 
-    def __init__(self, mpi_comm: Any) -> None:
+    def __init__(self, mpi_comm: Any, kind: Kind = "auto") -> None:
         from mpi4py import MPI
 
         self._mpi: Any = MPI
@@ -80,7 +86,6 @@ class MpiCommunicator(Communicator):
         self._world_ranks: tuple[int, ...] = tuple(mpi_comm.allgather(me))
         self._name: Name = mpi_comm.bcast((me, next(_numbers)))  # the same on its ranks, and only there
         self._points: Any = mpi_comm.Dup()  # what goes from one rank to another
-        self.channel = MpiChannel(mpi_comm.Dup(), self._name, self._world_ranks)
         places = self._name, len(self._world_ranks)
         self._slot = record.new_slot(self._describe, *places, black_box.COLLECTIVES)
         self._points_slot = record.new_slot(self._describe_point, *places, black_box.MESSAGES)
@@ -90,6 +95,8 @@ class MpiCommunicator(Communicator):
         self.size = mpi_comm.Get_size()
         self._plan = np.empty(2, np.int64)
         self.hosts: list[str] = mpi_comm.allgather(socket.gethostname())
+        self.kind = self._kind = kind
+        self.channel = new_channel(kind, mpi_comm.Dup(), self._name, self._world_ranks, self.hosts)
         here = position(self.rank, self.hosts)
         self.intra_rank, self.intra_size = here.intra_rank, here.intra_size
         self.inter_rank, self.inter_size = here.inter_rank, here.inter_size
@@ -311,7 +318,7 @@ class MpiCommunicator(Communicator):
     def split(self, color: int, key: int = 0) -> MpiCommunicator:
         """A communicator of the ranks that give the same colour, ordered by key, then by rank."""
         self._agree("split")
-        part = MpiCommunicator(self.mpi_comm.Split(color, key))
+        part = MpiCommunicator(self.mpi_comm.Split(color, key), self._kind)
         part._is_part = True
         return part
 

@@ -11,7 +11,8 @@ SUITE = Path(__file__).with_name("suite.py")
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], n: int, mpi_python: str) -> None:
-    result = run_ranks(SUITE, n, str(n), python=mpi_python).check()
+@pytest.mark.parametrize("kind", ["auto", "mpi", "hierarchical", "staged"])
+def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], n: int, kind: str, mpi_python: str) -> None:
+    result = run_ranks(SUITE, n, str(n), kind, python=mpi_python, env={"DISTRAIN_COMM": kind}).check()
     assert result.stdout.count("passed") == n
     assert result.stderr == ""
