@@ -13,9 +13,9 @@ from distrain.comm.record import Name
 from distrain.errors import ArgumentError
 
 Kind = Literal["auto", "mpi", "hierarchical", "staged", "nccl"]
-"""Host arrays are summed by MPI; with "hierarchical" through shared memory inside a node. Arrays on GPUs are summed by
-NCCL with "nccl", through host memory with "mpi" and "staged", and with "auto" and "hierarchical" by NCCL where all
-ranks have it and a GPU of their own."""
+"""Host arrays are summed by MPI; with "hierarchical" through shared memory inside a node, with "auto" where that is
+known to be faster. Arrays on GPUs are summed by NCCL with "nccl", through host memory with "mpi" and "staged", and with
+"auto" and "hierarchical" by NCCL where all ranks have it and a GPU of their own."""
 
 VARIABLE = "DISTRAIN_COMM"
 
@@ -51,6 +51,6 @@ def new_channel(
     Raises:
         WorldError: it is "hierarchical", and the ranks of a node cannot share memory.
     """
-    if kind == "hierarchical":
-        return HierarchicalChannel(mpi_comm, name, world_ranks, hosts)
+    if kind in ("auto", "hierarchical"):
+        return HierarchicalChannel(mpi_comm, name, world_ranks, hosts, kind)
     return MpiChannel(mpi_comm, name, world_ranks, hosts, kind)

@@ -13,7 +13,7 @@ import distrain.links as L
 from distrain import comm as comm_package
 from distrain.comm import Communicator, MpiCommunicator
 from distrain.comm.channel import even_bounds
-from distrain.comm.hierarchical import PIECE, HierarchicalChannel
+from distrain.comm.hierarchical import PIECE, WORTH, HierarchicalChannel
 from distrain.comm.tree import TreeSum, combine, ordered_sum
 from distrain.dataset.sharding import share
 from distrain.errors import ArgumentError, InvalidType, WorldError
@@ -348,7 +348,7 @@ def check_hierarchies(comm: Communicator) -> None:
     for number, hosts in enumerate(nodes):
         channel = HierarchicalChannel(comm.mpi_comm.Dup(), (-1, number), members, hosts)
         for dtype in ("f2", "f4", "f8", "i1", "u1", "i2", "i8"):
-            for size in (0, 1, n + 1, 1000):
+            for size in (0, 1, n + 1, WORTH, PIECE + 3):  # short ones go another way
                 x = np.full(size, me + 1, dtype)
                 channel.allreduce(x)
                 np.testing.assert_array_equal(x, np.full(size, n * (n + 1) // 2, dtype))
@@ -356,13 +356,13 @@ def check_hierarchies(comm: Communicator) -> None:
         expected = x * n
         channel.allreduce(x)
         np.testing.assert_array_equal(x, expected)
-        x = np.full(3, 2048 if me == 0 else 1, np.float16)  # 2048 + 1 is 2048 in float16
+        x = np.full(WORTH, 2048 if me == 0 else 1, np.float16)  # 2048 + 1 is 2048 in float16
         channel.allreduce(x)
-        np.testing.assert_array_equal(x, np.full(3, 2048 + n - 1, np.float16))
-        channel.max_count = 7
-        x = np.arange(50, dtype=np.float64)
+        np.testing.assert_array_equal(x, np.full(WORTH, 2048 + n - 1, np.float16))
+        channel.max_count = 700
+        x = np.arange(WORTH // 4, dtype=np.float64)
         channel.allreduce(x)
-        np.testing.assert_array_equal(x, np.arange(50.0) * n)
+        np.testing.assert_array_equal(x, np.arange(WORTH // 4) * float(n))
         channel.close()
 
 

@@ -23,11 +23,11 @@ def test_memory_that_cannot_be_shared_is_refused_on_all_ranks(run_ranks: Callabl
     from distrain import comm, multi_node
     from distrain.errors import WorldError
     comm.world()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))  # holds for files in memory too
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))  # holds for files in memory too
     try:
         multi_node.create_communicator("hierarchical")
     except WorldError as error:
-        assert "4194304 bytes of memory cannot be shared" in str(error), error
+        assert "1048576 bytes of memory cannot be shared" in str(error), error
         assert "rank 0 of the node: [Errno 27]" in str(error), error
         print("refused", flush=True)
     """
