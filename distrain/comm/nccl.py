@@ -136,6 +136,8 @@ class NcclSum(GpuSum):
         if kind is None:
             self._staged.allreduce(flat)
             return
+        if not flat.size:
+            return
         with self._device:
             self._stream.wait_event(cuda.current_stream().record())
             try:
