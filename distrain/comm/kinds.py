@@ -10,7 +10,7 @@ from distrain import cuda
 from distrain.comm.channel import MpiChannel
 from distrain.comm.hierarchical import HierarchicalChannel
 from distrain.comm.record import Name
-from distrain.errors import ArgumentError
+from distrain.errors import ArgumentError, WorldError
 
 Kind = Literal["auto", "mpi", "hierarchical", "staged", "nccl"]
 """Host arrays are summed by MPI; with "hierarchical" through shared memory inside a node, with "auto" where that is
@@ -41,6 +41,25 @@ def chosen_kind(environ: Mapping[str, str] = os.environ) -> Kind:
         ArgumentError, DeviceError: see `checked_kind`.
     """
     return checked_kind(environ.get(VARIABLE) or "auto")
+
+
+def same_kind(mine: Kind, everybody: Sequence[tuple[str, str]]) -> Kind:
+    """The kind of all ranks.
+
+    Args:
+        mine: of this rank.
+        everybody: for each rank the node that it is on, and its kind.
+
+    Raises:
+        WorldError: they differ.
+    """
+    for rank, (host, kind) in enumerate(everybody):
+        if kind != everybody[0][1]:
+            raise WorldError(
+                f"rank {rank} ({host}) is to use the communicator {kind!r}, but rank 0 {everybody[0][1]!r}. Set "
+                f"{VARIABLE} to the same on every rank."
+            )
+    return mine
 
 
 def new_channel(

@@ -8,9 +8,7 @@ error that names them. MPI itself would mix up the data or wait for ever.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import math
 import operator
 import os
 import pickle
@@ -25,11 +23,11 @@ from numpy.typing import NDArray
 
 from distrain import backend, black_box
 from distrain.backend import Array
-from distrain.comm import arguments, record
+from distrain.comm import arguments, intents, record
 from distrain.comm.channel import parts
 from distrain.comm.communicator import Communicator, Reduction
 from distrain.comm.header import Header, flat_bytes
-from distrain.comm.kinds import Kind, new_channel
+from distrain.comm.kinds import Kind, new_channel, same_kind
 from distrain.comm.record import Name
 from distrain.comm.topology import position
 from distrain.comm.waits import Op
@@ -86,16 +84,17 @@ class MpiCommunicator(Communicator):
         self._world_ranks: tuple[int, ...] = tuple(mpi_comm.allgather(me))
         self._name: Name = mpi_comm.bcast((me, next(_numbers)))  # the same on its ranks, and only there
         self._points: Any = mpi_comm.Dup()  # what goes from one rank to another
-        places = self._name, len(self._world_ranks)
-        self._slot = record.new_slot(self._describe, *places, black_box.COLLECTIVES)
-        self._points_slot = record.new_slot(self._describe_point, *places, black_box.MESSAGES)
+        group = self._name, len(self._world_ranks)
+        self._slot = record.new_slot(self._describe, *group, black_box.COLLECTIVES)
+        self._points_slot = record.new_slot(self._describe_point, *group, black_box.MESSAGES)
         self._agreements = 0
         self._is_part = False
         self.rank = mpi_comm.Get_rank()
         self.size = mpi_comm.Get_size()
         self._plan = np.empty(2, np.int64)
-        self.hosts: list[str] = mpi_comm.allgather(socket.gethostname())
-        self.kind = self._kind = kind
+        places: list[tuple[str, str]] = mpi_comm.allgather((socket.gethostname(), kind))
+        self.hosts = [host for host, _ in places]
+        self.kind = self._kind = same_kind(kind, places)
         self.channel = new_channel(kind, mpi_comm.Dup(), self._name, self._world_ranks, self.hosts)
         here = position(self.rank, self.hosts)
         self.intra_rank, self.intra_size = here.intra_rank, here.intra_size
@@ -340,7 +339,7 @@ class MpiCommunicator(Communicator):
         Raises:
             WorldError: others wait in a collective that this rank will never join.
         """
-        self._agree(LEAVE)
+        self._agree(intents.LEAVE)
 
     def abort(self, code: int = 1) -> NoReturn:
         """Ends every process of the job at once with an exit code."""
@@ -352,24 +351,24 @@ class MpiCommunicator(Communicator):
         os._exit(code)
 
     def _agree(self, *intent: Any) -> None:
-        number, action, elements, dtype = _summary(intent)
+        short = intents.summary(intent)
         plan = self._plan
-        plan[0], plan[1] = number, -number
+        plan[0], plan[1] = short.number, -short.number
         self._agreements += 1
-        self._slot.enter((intent, self._agreements), self._agreements, action, elements, dtype)
+        self._slot.enter((intent, self._agreements), self._agreements, short.action, short.elements, short.dtype)
         self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
         if plan[0] != -plan[1]:  # largest and smallest fingerprint differ: known to all ranks alike
-            intents = self.mpi_comm.allgather(_describe(intent))
-            error = WorldError(_difference(intents, self.hosts))
-            error.deserted = _describe((LEAVE,)) in intents
+            everybody = self.mpi_comm.allgather(intents.describe(intent))
+            error = WorldError(intents.difference(everybody, self.hosts))
+            error.deserted = intents.describe((intents.LEAVE,)) in everybody
             raise error
 
     def _describe(self, op: tuple[tuple[Any, ...], int]) -> Op:
         intent, count = op
         is_world = len(self._world_ranks) == self._mpi.COMM_WORLD.Get_size()
-        text = _describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
+        text = intents.describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
         lane = (black_box.COLLECTIVES, *self._name)
-        return Op((*lane, count), self._world_ranks, text, intent[0], lane, count, is_end=intent == (LEAVE,))
+        return Op((*lane, count), self._world_ranks, text, intent[0], lane, count, is_end=intent == (intents.LEAVE,))
 
     def _describe_point(self, op: tuple[str, int]) -> Op:
         action, peer = op
@@ -387,41 +386,4 @@ class MpiCommunicator(Communicator):
             raise WorldError(f"{operation} was refused on all ranks. {told}.")
 
 
-LEAVE = "leave"
-
 _numbers = itertools.count()
-
-
-@functools.lru_cache(maxsize=4096)
-def _summary(intent: tuple[Any, ...]) -> tuple[int, bytes, int, bytes]:
-    """A number that tells it apart from others, and what an entry of the record says: action, elements and dtype."""
-    number = int.from_bytes(hashlib.blake2b(repr(intent).encode(), digest_size=7).digest())
-    match intent:
-        case (name, dtype, tuple() as shape):
-            return number, name.encode(), math.prod(shape), str(np.dtype(dtype)).encode()
-        case (name, *_):
-            return number, name.encode(), -1, b""
-    raise AssertionError(intent)
-
-
-def _describe(intent: tuple[Any, ...]) -> str:
-    match intent:
-        case ("leave",):
-            return "has come to the end of its script"
-        case (name, dtype, tuple() as shape):
-            return f"{name} of {np.dtype(dtype)!s} {shape}"
-        case (name, *rest):
-            return " ".join([name, *(f"with {r!r}" for r in rest if r is not None)])
-    raise AssertionError(intent)
-
-
-def _difference(intents: list[str], hosts: list[str]) -> str:
-    lines = ["the ranks disagree about what comes next:"]
-    for intent in dict.fromkeys(intents):
-        ranks = [rank for rank, other in enumerate(intents) if other == intent]
-        names = ", ".join(f"{rank} ({hosts[rank]})" for rank in ranks[:8]) + (" …" if len(ranks) > 8 else "")
-        lines.append(f"  rank {names}: {intent}")
-    lines.append(
-        "Every rank must call the same collectives in the same order; look for code that runs on some ranks only."
-    )
-    return "\n".join(lines)

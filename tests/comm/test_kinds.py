@@ -17,6 +17,21 @@ def test_the_variable() -> None:
 
 
 @pytest.mark.mpi
+def test_ranks_of_different_kinds_are_refused(run_ranks: Callable[..., Any]) -> None:
+    script = """
+    import os
+    from distrain import comm
+    from distrain.env import rank_info
+    if rank_info().rank == 1:
+        os.environ["DISTRAIN_COMM"] = "hierarchical"
+    comm.world()
+    """
+    result = run_ranks(script, 2)
+    assert result.returncode == 1
+    assert "is to use the communicator 'hierarchical', but rank 0 'auto'" in result.stderr
+
+
+@pytest.mark.mpi
 def test_memory_that_cannot_be_shared_is_refused_on_all_ranks(run_ranks: Callable[..., Any]) -> None:
     script = """
     import resource
