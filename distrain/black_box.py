@@ -7,16 +7,40 @@ up to date; without the launcher everything here does nothing.
     state       int64    see below
     length      int64    bytes of the report
     report               what the rank says about its failure, in UTF-8
+    …
+    entries              the last collectives, see below; they are the last bytes of the file
+
+An entry is 96 bytes: what the rank does together with others, or did last. A new one is written over the oldest.
+
+    number      int64    of the entry, from 0
+    begin, end  float64  seconds since the epoch; end is 0 until it has ended
+    count       int64    which one of its lane; of a message the rank at its other end
+    elements    int64    of the array; -1: unknown
+    creator, made  int32 name of the communicator: its rank 0's number in the job, and how many that one had made before
+    size        int32    ranks of the communicator
+    lane        int32    COLLECTIVES, GRADIENTS or MESSAGES
+    action      16 bytes in ASCII, filled up with zeros
+    dtype       16 bytes likewise
+    number      int64    again: a kill may leave half an entry
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import struct
 
 _VARIABLE = "DISTRAIN_BLACK_BOX"  # descriptor:device:inode
 _ITERATION, _STATE, _LENGTH = range(3)
 _HEADER_BYTES = 24
+
+ENTRY = struct.Struct("=qddqq16s16s16sq")  # the communicator's 16 bytes are packed once
+NAME = struct.Struct("=iiii")
+ENTRIES = 32
+_ENTRIES_BYTES = ENTRIES * ENTRY.size
+
+COLLECTIVES, GRADIENTS, MESSAGES = range(3)
+"""Lanes of a communicator: within each, but for messages, all its ranks come to the same entries in the same order."""
 
 RUNNING = 1
 """The rank has joined the others."""
@@ -77,11 +101,18 @@ def enter(state: int) -> None:
         _box.numbers[_STATE] = state
 
 
+def entries() -> memoryview:
+    """The bytes of the entries, to be written; without the launcher memory that ends with the process."""
+    if _box.memory is None or not is_open() or len(_box.memory) < _HEADER_BYTES + _ENTRIES_BYTES:
+        return memoryview(bytearray(_ENTRIES_BYTES))
+    return memoryview(_box.memory)[-_ENTRIES_BYTES:]
+
+
 def report(text: str) -> None:
     """Leaves the reason of a failure; the first one of a rank stays."""
     if _box.memory is None or _box.numbers is None or not is_open() or _box.numbers[_LENGTH]:
         return
-    room = len(_box.memory) - _HEADER_BYTES
+    room = len(_box.memory) - _HEADER_BYTES - _ENTRIES_BYTES
     data = text.encode(errors="replace")
     if len(data) > room:  # the end of a traceback says more than its middle
         cut = "\n…\n".encode()

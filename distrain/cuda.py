@@ -147,3 +147,48 @@ def pinned_empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     count = int(np.prod(shape, dtype=np.int64))
     memory = cupy.cuda.alloc_pinned_memory(max(1, count * np.dtype(dtype).itemsize))
     return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+def current_stream() -> Any:
+    """The stream on which this thread's computations run, on the current GPU.
+
+    Raises:
+        DeviceError: CuPy or a GPU is missing.
+    """
+    return require_cupy().cuda.get_current_stream()
+
+
+def new_stream() -> Any:
+    """A stream of the current GPU that waits for no other.
+
+    Raises:
+        DeviceError: CuPy or a GPU is missing.
+    """
+    return require_cupy().cuda.Stream(non_blocking=True)
+
+
+def bus_id(device_id: int) -> str:
+    """Where in this machine the GPU of that number sits: the same for all processes, whatever number each gives it.
+
+    Raises:
+        DeviceError: CuPy or a GPU is missing.
+    """
+    return str(require_cupy().cuda.runtime.deviceGetPCIBusId(device_id))
+
+
+def require_nccl() -> Any:
+    """The module `cupy.cuda.nccl`, once it is sure that it works on this machine.
+
+    Raises:
+        DeviceError: CuPy, a GPU or NCCL is missing.
+    """
+    require_cupy()
+    try:
+        from cupy.cuda import nccl
+    except ImportError as error:
+        raise DeviceError(f"CuPy was built without NCCL ({error}); use DISTRAIN_COMM=staged.") from error
+    if not getattr(nccl, "available", True):
+        raise DeviceError(
+            "CuPy does not find NCCL. Install it (`pip install nvidia-nccl-cu12`), or use DISTRAIN_COMM=staged."
+        )
+    return nccl

@@ -11,13 +11,15 @@ A script that uses none of these trains on many ranks just as well: there, a min
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any, TypeVar
 
 import numpy as np
 
 from distrain import comm as comm_module
 from distrain import rng
-from distrain.comm import Communicator
+from distrain.comm import Communicator, MpiCommunicator
+from distrain.comm.kinds import VARIABLE, Kind, checked_kind, chosen_kind
 from distrain.dataset.sharding import share
 from distrain.datasets import SubDataset
 from distrain.errors import ArgumentError, WorldError
@@ -26,16 +28,22 @@ from distrain.optimizers import GradientMethod, Optimizer
 from distrain.optimizers.exchange_plan import checked_settings
 from distrain.training.extensions import Evaluator
 
-_NAMES = (
-    "pure_nccl",
-    "flat",
-    "naive",
-    "hierarchical",
-    "two_dimensional",
-    "single_node",
-    "non_cuda_aware",
-    "dummy",
-)
+_NAMES: dict[str, Kind] = {
+    "pure_nccl": "auto",
+    "flat": "auto",
+    "naive": "mpi",
+    "hierarchical": "hierarchical",
+    "two_dimensional": "hierarchical",
+    "single_node": "hierarchical",
+    "non_cuda_aware": "staged",
+    "dummy": "auto",
+    "auto": "auto",
+    "mpi": "mpi",
+    "staged": "staged",
+    "nccl": "nccl",
+}
+
+_made: dict[Kind, Communicator] = {}  # of all ranks of the job
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 AnyEvaluator = TypeVar("AnyEvaluator", bound=Evaluator)
@@ -50,11 +58,18 @@ def create_communicator(
 ) -> Communicator:
     """The communicator of all ranks of the job, with the methods of ChainerMN's.
 
-    Gradients lie in one flat array, which MPI sums in place with the algorithm it holds best for its size and for the
-    machine. So there is one way to exchange them, and every name stands for it: "naive", "flat", "hierarchical",
-    "two_dimensional", "non_cuda_aware" and "pure_nccl". Arrays on GPUs go through host memory. "single_node" also
-    checks that there is one node. "dummy", with which ChainerMN measured how long a step takes without
-    communication, exchanges gradients like the others.
+    Gradients lie in one flat array, which is summed in place. Names stand for the way that the sums go, which the
+    attribute `kind` of the result tells:
+
+        "auto", "pure_nccl", "flat"                       NCCL where all ranks have it and a GPU each, else MPI
+        "mpi", "naive"                                    MPI, always through host memory
+        "staged", "non_cuda_aware"                        the same
+        "hierarchical", "two_dimensional", "single_node"  through shared memory inside a node; GPUs as with "auto"
+        "nccl"                                            NCCL, or an error
+
+    "single_node" also checks that there is one node. "dummy", with which ChainerMN measured how long a step takes
+    without communication, exchanges gradients like "auto". If the variable DISTRAIN_COMM is set, it decides, whatever
+    the name is. A collective call.
 
     Args:
         communicator_name: one of these names.
@@ -65,13 +80,15 @@ def create_communicator(
 
     Raises:
         ArgumentError: another name.
-        WorldError: "single_node" on several nodes.
+        DeviceError: "nccl", and this process has no CuPy, GPU or NCCL.
+        WorldError: "single_node" on several nodes, or the ranks of a node cannot share memory.
     """
     if communicator_name not in _NAMES:
         raise ArgumentError(f"there is no communicator {communicator_name!r}; there are {', '.join(_NAMES)}")
+    kind = chosen_kind() if os.environ.get(VARIABLE) else checked_kind(_NAMES[communicator_name])
     comm = comm_module.world()
-    if mpi_comm is not None and comm.size > 1:
-        comm = comm_module.MpiCommunicator(mpi_comm.Dup())
+    if isinstance(comm, MpiCommunicator):
+        comm = _of_world(comm, kind) if mpi_comm is None else MpiCommunicator(mpi_comm.Dup(), kind)
     if communicator_name == "single_node" and comm.inter_size > 1:
         raise WorldError(
             f"create_communicator('single_node'): the ranks are on {comm.inter_size} nodes. Use 'flat', or start all "
@@ -81,6 +98,14 @@ def create_communicator(
         comm = copy.copy(comm)  # the same ranks and channel; the world's own optimizers go on as they were
         comm.allreduce_grad_dtype = checked_settings("auto", 1, allreduce_grad_dtype).dtype
     return comm
+
+
+def _of_world(world: MpiCommunicator, kind: Kind) -> Communicator:
+    if kind == world.kind:
+        return world
+    if kind not in _made:
+        _made[kind] = MpiCommunicator(world.mpi_comm.Dup(), kind)
+    return _made[kind]
 
 
 class ScatteredDataset(SubDataset):

@@ -11,6 +11,7 @@ import pytest
 
 REPO = Path(__file__).parents[1]
 SIZE = 4096
+ENTRIES = 32 * 96
 
 
 def left_by(script: str, place: str | None = None) -> tuple[int, int, bytes]:
@@ -70,7 +71,7 @@ def test_a_report_that_is_too_long_keeps_its_beginning_and_its_end() -> None:
     _, _, text = left_by("from distrain import black_box\nblack_box.report('first ' + 'x' * 9000 + ' last')")
     assert text.startswith(b"first xxx")
     assert text.endswith(b"xxx last")
-    assert len(text) == SIZE - 24
+    assert len(text) == SIZE - 24 - ENTRIES
 
 
 def test_without_the_launcher_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

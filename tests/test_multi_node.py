@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from distrain import multi_node
-from distrain.errors import ArgumentError
+from distrain import cuda, multi_node
+from distrain.errors import ArgumentError, DeviceError
 
 SCRIPT = """
 import numpy as np
@@ -47,8 +47,12 @@ def test_all_names_give_a_communicator_that_works(run_ranks: Callable[..., Any],
     import distrain.functions as F
     import distrain.links as L
     from distrain import multi_node, optimizers
-    for name in multi_node._NAMES:
+    for name, kind in multi_node._NAMES.items():
+        if name == "nccl":
+            continue
         ranks = multi_node.create_communicator(name)
+        assert multi_node.create_communicator(name) is ranks
+        assert ranks.kind == (kind if ranks.size > 1 else "local"), ranks.kind
         x = np.full(3, ranks.rank + 1.0)
         assert (ranks.allreduce(x) == ranks.size * (ranks.size + 1) / 2).all()
         assert (x == ranks.rank + 1).all()
@@ -72,6 +76,25 @@ def test_all_names_give_a_communicator_that_works(run_ranks: Callable[..., Any],
     print("passed", flush=True)
     """
     assert run_ranks(script, n).check().stdout.count("passed") == n
+
+
+@pytest.mark.mpi
+def test_the_variable_decides_whatever_the_name_is(run_ranks: Callable[..., Any]) -> None:
+    script = """
+    from distrain import comm, multi_node
+    assert comm.world().kind == "hierarchical"
+    assert multi_node.create_communicator("pure_nccl") is comm.world()
+    assert comm.world().split(0).kind == "hierarchical"
+    print("passed", flush=True)
+    """
+    env = {"DISTRAIN_COMM": "hierarchical"}
+    assert run_ranks(script, 2, env=env).check().stdout.count("passed") == 2
+
+
+@pytest.mark.skipif(cuda.available, reason="this machine has a GPU and CuPy")
+def test_nccl_by_its_own_name_is_refused_without_a_gpu() -> None:
+    with pytest.raises(DeviceError, match="a GPU was asked for"):
+        multi_node.create_communicator("nccl")
 
 
 def test_an_unknown_communicator_is_refused() -> None:

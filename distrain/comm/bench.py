@@ -87,7 +87,8 @@ def run(comm: Communicator, sizes: Sequence[int], rounds: int) -> Result:
         )
     timings = measure(comm, sizes, rounds)
     line = cost.fit([one.nbytes for one in timings], [one.exchange_s for one in timings])
-    return Result(comm.size, comm.inter_size, _library(), rounds, timings, line, cost.link_of(line, comm.size))
+    link = cost.link_of(line, comm.size)
+    return Result(comm.size, comm.inter_size, _library(), comm.kind, rounds, timings, line, link)
 
 
 def _library() -> str:

@@ -43,6 +43,7 @@ class Result:
         ranks: of the job.
         nodes: they are on.
         mpi: its name and version.
+        kind: of the communicator; see `kinds.Kind`.
         rounds: measured for each size.
         timings: by size.
         line: through the times of the exchange.
@@ -52,6 +53,7 @@ class Result:
     ranks: int
     nodes: int
     mpi: str
+    kind: str
     rounds: int
     timings: list[Timing]
     line: Fit
@@ -130,8 +132,8 @@ def link_from(path: str) -> Link:
 def lines(found: Result, prediction: Prediction | None) -> Iterator[str]:
     """What is shown of it."""
     yield (
-        f"{found.ranks} ranks on {_counted(found.nodes, 'node')}, {found.mpi}; sums of float32, median of "
-        f"{_counted(found.rounds, 'round')}, the slowest rank of each"
+        f"{found.ranks} ranks on {_counted(found.nodes, 'node')}, {found.mpi}, DISTRAIN_COMM={found.kind}; sums of "
+        f"float32, median of {_counted(found.rounds, 'round')}, the slowest rank of each"
     )
     rows = [("size", "exchange", "bus bandwidth", "/ raw", "allreduce", "/ raw", "raw MPI")]
     for one in found.timings:

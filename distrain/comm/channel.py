@@ -1,4 +1,4 @@
-"""The fast lane of a communicator: collectives on flat host arrays, without the comparison before each.
+"""The fast lane of a communicator: collectives on flat arrays, without the comparison before each.
 
 The gradients of every step go this way. The ranks have agreed before on dtypes, lengths and order (see
 `optimizers/agreement.py`), and nothing else uses the channel's own MPI communicator, so its calls can only meet each
@@ -14,8 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distrain.comm import watch
+from distrain import black_box
+from distrain.backend import Array
+from distrain.comm import gpu_way, record
+from distrain.comm.gpu_sum import GpuSum, StagedSum
+from distrain.comm.record import Name, dtype_name
 from distrain.comm.waits import Op
+from distrain.cuda import is_gpu_array
 
 Bounds = Sequence[tuple[int, int]]
 """For each rank the part `[start, stop)` of a flat array."""
@@ -26,7 +31,7 @@ _WORTH_TWO_CALLS = 2**15  # elements: two calls cost more than twice the bytes o
 
 
 class Channel(ABC):
-    """Collectives without a comparison. Arrays are contiguous, one-dimensional and on the host.
+    """Collectives without a comparison. Arrays are contiguous, one-dimensional and, but for `allreduce`, on the host.
 
     Attributes:
         max_count: elements of one call, because MPI before 4.0 counts in 32-bit integers. `allreduce` cuts longer
@@ -39,7 +44,10 @@ class Channel(ABC):
 
     @abstractmethod
     def allreduce(self, flat: Flat) -> None:
-        """Replaces an array by its sum over the ranks, in place. Not for bool."""
+        """Replaces an array by its sum over the ranks, in place. Not for bool.
+
+        It may be on a GPU, if it is on all ranks.
+        """
 
     @abstractmethod
     def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
@@ -85,37 +93,59 @@ class MpiChannel(Channel):
         mpi_comm: an `mpi4py.MPI.Intracomm` that nobody else uses.
         name: of the communicator, the same on its ranks and on no others.
         world_ranks: the ranks' numbers in the job.
+        hosts: for each rank the node that it is on.
+        kind: of `kinds.Kind`, for arrays on GPUs.
     """
 
-    def __init__(self, mpi_comm: Any, name: str, world_ranks: tuple[int, ...]) -> None:
+    def __init__(
+        self, mpi_comm: Any, name: Name, world_ranks: tuple[int, ...], hosts: Sequence[str], kind: str = "mpi"
+    ) -> None:
         from mpi4py import MPI
 
         self._mpi: Any = MPI
         self._name, self._world_ranks = name, world_ranks
         self._count = 0
-        self._slot = watch.new_slot(self._describe)
-        self._mpi_comm = mpi_comm
+        self._slot = record.new_slot(self._describe, name, len(world_ranks), black_box.GRADIENTS)
+        self._mpi_comm, self._hosts, self._kind = mpi_comm, hosts, kind
+        self._gpu_sum: GpuSum | None = None  # once there are arrays on GPUs
         self._rank: int = mpi_comm.Get_rank()
         self._size: int = mpi_comm.Get_size()
         self.may_thread = MPI.Query_thread() == MPI.THREAD_MULTIPLE
 
     def allreduce(self, flat: Flat) -> None:
         """Replaces an array by its sum over the ranks, in place."""
-        self._count += 1
-        self._slot.op = ("sum", self._count, flat)
+        self._enter(b"sum", flat)
         try:
-            for part in parts(flat, self.max_count):
-                if part.dtype.char == "e":
-                    self._sum_half(part)
-                else:
-                    self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
+            if is_gpu_array(flat):
+                self._on_gpu(flat).allreduce(flat)
+            else:
+                self._sum_host(flat)
         finally:
-            self._slot.op = None
+            self._slot.leave()
 
-    def _describe(self, op: tuple[str, int, Flat]) -> Op:
-        action, count, flat = op
+    def _sum_host(self, flat: Flat) -> None:
+        for part in parts(flat, self.max_count):
+            if part.dtype.char == "e":
+                self._sum_half(part)
+            else:
+                self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
+
+    def _on_gpu(self, flat: Array) -> GpuSum:
+        """The way for arrays on GPUs, found when there is one: by then the script has chosen its GPU."""
+        if self._gpu_sum is None:
+            staged = StagedSum(self._sum_host)
+            self._gpu_sum = gpu_way.choose(self._kind, self._mpi_comm, self._hosts, staged, flat)
+        return self._gpu_sum
+
+    def _enter(self, action: bytes, flat: Flat) -> None:
+        self._count += 1
+        self._slot.enter((action, self._count, flat), self._count, action, flat.size, dtype_name(flat.dtype))
+
+    def _describe(self, op: tuple[bytes, int, Flat]) -> Op:
+        action, count, flat = op[0].decode(), op[1], op[2]
         text = f"exchange {count} of gradients, {action} of {flat.size} {flat.dtype!s}"
-        return Op(("channel", self._name, count, action, flat.size, str(flat.dtype)), self._world_ranks, text)
+        lane = (black_box.GRADIENTS, *self._name)
+        return Op((*lane, count, action, flat.size, str(flat.dtype)), self._world_ranks, text, action, lane, count)
 
     def _sum_half(self, flat: Flat) -> None:
         """No MPI adds float16. Summing in float32 and rounding once is also more exact than rounding once a rank."""
@@ -128,35 +158,45 @@ class MpiChannel(Channel):
         start, stop = bounds[self._rank]
         arrived = np.empty((self._size, stop - start), np.float16)
         rows = [(r * (stop - start), (r + 1) * (stop - start)) for r in range(self._size)]
-        self.alltoall(flat, bounds, arrived.reshape(-1), rows)
+        self._alltoall(flat, bounds, arrived.reshape(-1), rows)
         total = arrived[0].astype(np.float32)
         for row in arrived[1:]:
             total += row
         _round(total, flat[start:stop])
-        self.allgather(flat, bounds)
+        self._allgather(flat, bounds)
 
     def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
         """Sends each rank a part of one array, and receives from each a part of another."""
-        kind = self._kind(given.dtype)
-        self._count += 1
-        self._slot.op = ("parts", self._count, given)
+        self._enter(b"parts", given)
+        try:
+            self._alltoall(given, give, taken, take)
+        finally:
+            self._slot.leave()
+
+    def _alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
+        kind = self._bytes_type(given.dtype)
         self._mpi_comm.Alltoallv([given, *_counts(give), kind], [taken, *_counts(take), kind])
-        self._slot.op = None
 
     def allgather(self, flat: Flat, bounds: Bounds) -> None:
         """Fills in what the other ranks have."""
-        self._count += 1
-        self._slot.op = ("gathering", self._count, flat)
-        self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [flat, *_counts(bounds), self._kind(flat.dtype)])
-        self._slot.op = None
+        self._enter(b"gathering", flat)
+        try:
+            self._allgather(flat, bounds)
+        finally:
+            self._slot.leave()
 
-    def _kind(self, dtype: np.dtype[Any]) -> Any:
+    def _allgather(self, flat: Flat, bounds: Bounds) -> None:
+        self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [flat, *_counts(bounds), self._bytes_type(flat.dtype)])
+
+    def _bytes_type(self, dtype: np.dtype[Any]) -> Any:
         """MPI's type of that many bytes: what is only moved need not be understood."""
         return getattr(self._mpi, f"UINT{dtype.itemsize * 8}_T")
 
     def close(self) -> None:
         """Gives the MPI communicator back."""
-        watch.drop_slot(self._slot)
+        if self._gpu_sum is not None:
+            self._gpu_sum.close()
+        record.drop_slot(self._slot)
         self._mpi_comm.Free()
 
 

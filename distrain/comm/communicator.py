@@ -33,6 +33,7 @@ class Communicator(ABC):
         intra_size: processes of the group on this node.
         inter_rank: number of the node.
         inter_size: nodes of the group.
+        kind: which way the sums of gradients go: one of `kinds.Kind`, or "local" for one process.
         channel: calls without a comparison before, for what the ranks have agreed on already.
         allreduce_grad_dtype: dtype in which optimizers of these ranks send gradients; None: the gradients' own.
     """
@@ -43,6 +44,7 @@ class Communicator(ABC):
     intra_size: int
     inter_rank: int
     inter_size: int
+    kind: str
     channel: Channel
     allreduce_grad_dtype: Any = None
 

@@ -21,6 +21,7 @@ class LocalCommunicator(Communicator):
     Results are arrays of their own where they are on several ranks.
     """
 
+    kind = "local"
     rank = 0
     size = 1
     intra_rank = 0

@@ -8,7 +8,6 @@ error that names them. MPI itself would mix up the data or wait for ever.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import operator
 import os
@@ -17,17 +16,19 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distrain import backend
+from distrain import backend, black_box
 from distrain.backend import Array
-from distrain.comm import arguments, watch
-from distrain.comm.channel import MpiChannel, parts
+from distrain.comm import arguments, intents, record
+from distrain.comm.channel import parts
 from distrain.comm.communicator import Communicator, Reduction
 from distrain.comm.header import Header, flat_bytes
+from distrain.comm.kinds import Kind, new_channel, same_kind
+from distrain.comm.record import Name
 from distrain.comm.topology import position
 from distrain.comm.waits import Op
 from distrain.cuda import is_gpu_array
@@ -38,38 +39,70 @@ _ABORT_S = 10.0
 _REDUCE: dict[str, Callable[[Any, Any], Any]] = {"sum": operator.add, "max": max, "min": min}
 
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _leaving(name: str) -> Callable[[_Method], _Method]:
+    """Has a method leave the slot of that name at its end, whatever its end is: what was entered takes until then."""
+
+    def decorate(method: _Method) -> _Method:
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                getattr(self, name).leave()
+
+        return cast(_Method, call)
+
+    return decorate
+
+
+_collective, _message = _leaving("_slot"), _leaving("_points_slot")
+
+
 class MpiCommunicator(Communicator):
     """A group of ranks that talk through MPI.
 
     Args:
         mpi_comm: an `mpi4py.MPI.Intracomm` that nobody else uses.
+        kind: which way the sums of gradients go; see `kinds.Kind`.
+
+    Attributes:
+        kind: as given.
+        hosts: for each rank the node that it is on.
     """
 
     max_count = 2**30  # elements a call: MPI before 4.0 counts in 32-bit integers
 
-    def __init__(self, mpi_comm: Any) -> None:
+    def __init__(self, mpi_comm: Any, kind: Kind = "auto") -> None:
         from mpi4py import MPI
 
         self._mpi: Any = MPI
         self.mpi_comm = mpi_comm
         me = MPI.COMM_WORLD.Get_rank()
         self._world_ranks: tuple[int, ...] = tuple(mpi_comm.allgather(me))
-        self._name: str = mpi_comm.bcast(f"communicator {me}.{next(_numbers)}")  # the same on its ranks, and only there
+        self._name: Name = mpi_comm.bcast((me, next(_numbers)))  # the same on its ranks, and only there
         self._points: Any = mpi_comm.Dup()  # what goes from one rank to another
-        self.channel = MpiChannel(mpi_comm.Dup(), self._name, self._world_ranks)
-        self._slot, self._points_slot = watch.new_slot(self._describe), watch.new_slot(self._describe_point)
+        group = self._name, len(self._world_ranks)
+        self._slot = record.new_slot(self._describe, *group, black_box.COLLECTIVES)
+        self._points_slot = record.new_slot(self._describe_point, *group, black_box.MESSAGES)
         self._agreements = 0
         self._is_part = False
         self.rank = mpi_comm.Get_rank()
         self.size = mpi_comm.Get_size()
         self._plan = np.empty(2, np.int64)
-        self.hosts: list[str] = mpi_comm.allgather(socket.gethostname())
+        places: list[tuple[str, str]] = mpi_comm.allgather((socket.gethostname(), kind))
+        self.hosts = [host for host, _ in places]
+        self.kind = self._kind = same_kind(kind, places)
+        self.channel = new_channel(kind, mpi_comm.Dup(), self._name, self._world_ranks, self.hosts)
         here = position(self.rank, self.hosts)
         self.intra_rank, self.intra_size = here.intra_rank, here.intra_size
         self.inter_rank, self.inter_size = here.inter_rank, here.inter_size
 
     # Arrays
 
+    @_collective
     def allreduce(self, array: Array, *, out: Array | None = None) -> Array:
         """The sum of an array over the ranks. Device arrays go through host memory."""
         arguments.check_summable(array, out)
@@ -92,6 +125,7 @@ class MpiCommunicator(Communicator):
             for part in parts(flat, self.max_count):
                 self.channel.allreduce(part)
 
+    @_collective
     def bcast(self, array: Array | None = None, root: int = 0, *, out: Array | None = None) -> Array:
         """The root's array, on every rank. Device arrays go through host memory."""
         arguments.check_root(root, self.size)
@@ -118,6 +152,7 @@ class MpiCommunicator(Communicator):
         for part in parts(flat, self.max_count):
             self.mpi_comm.Bcast(part, root)
 
+    @_collective
     def gather(self, array: Array, root: int = 0) -> tuple[Array, ...] | None:
         """The arrays of all ranks in their order on the root, None elsewhere."""
         arguments.check_root(root, self.size)
@@ -127,6 +162,7 @@ class MpiCommunicator(Communicator):
         arrived = self._move({root: array}, dict(enumerate(headers or ())))
         return tuple(arrived) if self.rank == root else None
 
+    @_collective
     def allgather(self, array: Array) -> tuple[Array, ...]:
         """The arrays of all ranks in their order, on every rank."""
         arguments.check_sendable("allgather", array)
@@ -134,6 +170,7 @@ class MpiCommunicator(Communicator):
         headers = self.mpi_comm.allgather(Header.of(array))
         return tuple(self._move(dict.fromkeys(range(self.size), array), dict(enumerate(headers))))
 
+    @_collective
     def alltoall(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """Gives each rank one array and takes one of each, in the order of the ranks."""
         problem = arguments.problem_with("alltoall", arrays, self.size)
@@ -143,6 +180,7 @@ class MpiCommunicator(Communicator):
         headers = self.mpi_comm.alltoall([Header.of(array) for array in arrays])
         return tuple(self._move(dict(enumerate(arrays)), dict(enumerate(headers))))
 
+    @_collective
     def scatter(self, arrays: Sequence[Array] | None = None, root: int = 0) -> Array:
         """Gives each rank one of the root's arrays."""
         arguments.check_root(root, self.size)
@@ -153,6 +191,7 @@ class MpiCommunicator(Communicator):
         header = self.mpi_comm.scatter([Header.of(array) for array in given] or None, root)
         return self._move(dict(enumerate(given)), {root: header})[0]
 
+    @_message
     def send(self, data: Array | Sequence[Array], dest: int, tag: int = 0) -> None:
         """Sends an array, or several, to another rank, which calls `recv`."""
         arguments.check_peer(dest, self.rank, self.size)
@@ -160,17 +199,17 @@ class MpiCommunicator(Communicator):
         for array in arrays:
             arguments.check_sendable("send", array)
         headers = [Header.of(array) for array in arrays]
-        self._points_slot.op = ("send to", dest)
+        self._points_slot.enter(("send to", dest), dest, b"send to")
         self._points.send((headers, isinstance(data, (tuple, list))), dest, tag + 1)
         for array in arrays:
             for part in parts(flat_bytes(array), self.max_count):
                 self._points.Send(part, dest, tag + 1)
-        self._points_slot.op = None
 
+    @_message
     def recv(self, source: int, tag: int = 0) -> Any:
         """What another rank sends: an array, or a tuple of arrays."""
         arguments.check_peer(source, self.rank, self.size)
-        self._points_slot.op = ("recv from", source)
+        self._points_slot.enter(("recv from", source), source, b"recv from")
         headers, are_several = self._points.recv(None, source, tag + 1)
         arrived = []
         for header in headers:
@@ -178,7 +217,6 @@ class MpiCommunicator(Communicator):
             for part in parts(flat_bytes(packed), self.max_count):
                 self._points.Recv(part, source, tag + 1)
             arrived.append(header.deliver(packed, None))
-        self._points_slot.op = None
         return tuple(arrived) if are_several else arrived[0]
 
     def _move(self, sends: Mapping[int, Array], headers: Mapping[int, Header]) -> list[Array]:
@@ -197,6 +235,7 @@ class MpiCommunicator(Communicator):
 
     # Objects
 
+    @_collective
     def bcast_obj(self, obj: Any = None, root: int = 0) -> Any:
         """The root's object, on every rank."""
         arguments.check_root(root, self.size)
@@ -221,6 +260,7 @@ class MpiCommunicator(Communicator):
         self._send_bytes(data, root)
         return obj
 
+    @_collective
     def gather_obj(self, obj: Any, root: int = 0) -> list[Any] | None:
         """The objects of all ranks in their order on the root, None elsewhere."""
         arguments.check_root(root, self.size)
@@ -228,18 +268,21 @@ class MpiCommunicator(Communicator):
         gathered: list[Any] | None = self.mpi_comm.gather(obj, root)
         return gathered
 
+    @_collective
     def allgather_obj(self, obj: Any) -> list[Any]:
         """The objects of all ranks, in their order, on every rank."""
         self._agree("allgather_obj")
         gathered: list[Any] = self.mpi_comm.allgather(obj)
         return gathered
 
+    @_collective
     def allreduce_obj(self, obj: Any, op: Reduction = "sum") -> Any:
         """The sum, maximum or minimum of the objects of all ranks, combined in the order of the ranks."""
         arguments.check_reduction(op)
         self._agree("allreduce_obj", op)
         return functools.reduce(_REDUCE[op], self.mpi_comm.allgather(obj))
 
+    @_collective
     def scatter_obj(self, objs: Sequence[Any] | None = None, root: int = 0) -> Any:
         """Gives each rank one of the root's objects."""
         arguments.check_root(root, self.size)
@@ -248,51 +291,55 @@ class MpiCommunicator(Communicator):
         self._require_all("scatter_obj", problem)
         return self.mpi_comm.scatter(objs, root)
 
+    @_message
     def send_obj(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Sends an object to another rank, which calls `recv_obj`."""
         arguments.check_peer(dest, self.rank, self.size)
-        self._points_slot.op = ("send_obj to", dest)
+        self._points_slot.enter(("send_obj to", dest), dest, b"send_obj to")
         self._points.send(obj, dest, tag + 1)
-        self._points_slot.op = None
 
+    @_message
     def recv_obj(self, source: int, tag: int = 0) -> Any:
         """The object that another rank sends."""
         arguments.check_peer(source, self.rank, self.size)
-        self._points_slot.op = ("recv_obj from", source)
+        self._points_slot.enter(("recv_obj from", source), source, b"recv_obj from")
         obj = self._points.recv(None, source, tag + 1)
-        self._points_slot.op = None
         return obj
 
     # The group
 
+    @_collective
     def barrier(self) -> None:
         """Returns when all ranks have come here."""
         self._agree("barrier")  # nobody learns the outcome before everybody has come
 
+    @_collective
     def split(self, color: int, key: int = 0) -> MpiCommunicator:
         """A communicator of the ranks that give the same colour, ordered by key, then by rank."""
         self._agree("split")
-        part = MpiCommunicator(self.mpi_comm.Split(color, key))
+        part = MpiCommunicator(self.mpi_comm.Split(color, key), self._kind)
         part._is_part = True
         return part
 
+    @_collective
     def finalize(self) -> None:
         """Gives back what a communicator made by `split` holds; does nothing to the world."""
         self._agree("finalize")
         if self._is_part:
-            watch.drop_slot(self._slot)
-            watch.drop_slot(self._points_slot)
+            record.drop_slot(self._slot)
+            record.drop_slot(self._points_slot)
             self.channel.close()
             self._points.Free()
             self.mpi_comm.Free()
 
+    @_collective
     def leave(self) -> None:
         """Says that this rank will call no further collective; returns when all ranks have said so.
 
         Raises:
             WorldError: others wait in a collective that this rank will never join.
         """
-        self._agree(LEAVE)
+        self._agree(intents.LEAVE)
 
     def abort(self, code: int = 1) -> NoReturn:
         """Ends every process of the job at once with an exit code."""
@@ -304,32 +351,30 @@ class MpiCommunicator(Communicator):
         os._exit(code)
 
     def _agree(self, *intent: Any) -> None:
-        number = _fingerprint(intent)
+        short = intents.summary(intent)
         plan = self._plan
-        plan[0], plan[1] = number, -number
+        plan[0], plan[1] = short.number, -short.number
         self._agreements += 1
-        self._slot.op = (intent, self._agreements)
-        try:
-            self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
-        finally:
-            self._slot.op = None
+        self._slot.enter((intent, self._agreements), self._agreements, short.action, short.elements, short.dtype)
+        self.mpi_comm.Allreduce(self._mpi.IN_PLACE, plan, self._mpi.MAX)
         if plan[0] != -plan[1]:  # largest and smallest fingerprint differ: known to all ranks alike
-            intents = self.mpi_comm.allgather(_describe(intent))
-            error = WorldError(_difference(intents, self.hosts))
-            error.deserted = _describe((LEAVE,)) in intents
+            everybody = self.mpi_comm.allgather(intents.describe(intent))
+            error = WorldError(intents.difference(everybody, self.hosts))
+            error.deserted = intents.describe((intents.LEAVE,)) in everybody
             raise error
 
     def _describe(self, op: tuple[tuple[Any, ...], int]) -> Op:
         intent, count = op
         is_world = len(self._world_ranks) == self._mpi.COMM_WORLD.Get_size()
-        text = _describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
-        return Op(("collective", self._name, count), self._world_ranks, text, intent == (LEAVE,))
+        text = intents.describe(intent) + ("" if is_world else f" of ranks {', '.join(map(str, self._world_ranks))}")
+        lane = (black_box.COLLECTIVES, *self._name)
+        return Op((*lane, count), self._world_ranks, text, intent[0], lane, count, is_end=intent == (intents.LEAVE,))
 
     def _describe_point(self, op: tuple[str, int]) -> Op:
         action, peer = op
         low, high = sorted((self.rank, peer))
         pair = (self._world_ranks[low], self._world_ranks[high])
-        return Op(("points", self._name, low, high), pair, f"{action} rank {peer}")
+        return Op(("points", *self._name, low, high), pair, f"{action} rank {peer}", action)
 
     def _require_all(self, operation: str, problem: str | None) -> None:
         """Raises on every rank if one has a problem."""
@@ -341,34 +386,4 @@ class MpiCommunicator(Communicator):
             raise WorldError(f"{operation} was refused on all ranks. {told}.")
 
 
-LEAVE = "leave"
-
 _numbers = itertools.count()
-
-
-@functools.lru_cache(maxsize=4096)
-def _fingerprint(intent: tuple[Any, ...]) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(intent).encode(), digest_size=7).digest())
-
-
-def _describe(intent: tuple[Any, ...]) -> str:
-    match intent:
-        case ("leave",):
-            return "has come to the end of its script"
-        case (name, dtype, tuple() as shape):
-            return f"{name} of {np.dtype(dtype)!s} {shape}"
-        case (name, *rest):
-            return " ".join([name, *(f"with {r!r}" for r in rest if r is not None)])
-    raise AssertionError(intent)
-
-
-def _difference(intents: list[str], hosts: list[str]) -> str:
-    lines = ["the ranks disagree about what comes next:"]
-    for intent in dict.fromkeys(intents):
-        ranks = [rank for rank, other in enumerate(intents) if other == intent]
-        names = ", ".join(f"{rank} ({hosts[rank]})" for rank in ranks[:8]) + (" …" if len(ranks) > 8 else "")
-        lines.append(f"  rank {names}: {intent}")
-    lines.append(
-        "Every rank must call the same collectives in the same order; look for code that runs on some ranks only."
-    )
-    return "\n".join(lines)

@@ -15,12 +15,18 @@ class Op:
         key: equal on all ranks that wait in the same thing.
         ranks: of the job, who must come.
         text: for people.
+        kind: of operation, by which past waits are counted.
+        lane: something in which the ranks come to the same things in the same order; (): nothing such.
+        count: which one of its lane.
         is_end: whether the rank has come to the end of its script.
     """
 
     key: tuple[Any, ...]
     ranks: tuple[int, ...]
     text: str
+    kind: str = ""
+    lane: tuple[Any, ...] = ()
+    count: int = 0
     is_end: bool = False
 
 
@@ -29,9 +35,10 @@ class Waiting:
     """A rank that waits.
 
     Attributes:
-        ops: in what; several if it has threads.
+        ops: in what; several if it has threads, or sums gradients as a part of something.
         first, last: when it was first and last heard to wait in exactly these.
         seconds: how long it has waited.
+        limit_s: how long it may.
         place: where in the script, for people.
     """
 
@@ -39,7 +46,8 @@ class Waiting:
     first: float
     last: float
     seconds: float
-    place: str
+    limit_s: float
+    place: str = ""
 
 
 def is_stuck(known: Mapping[int, Waiting], size: int) -> bool:
@@ -56,12 +64,21 @@ def is_stuck(known: Mapping[int, Waiting], size: int) -> bool:
     return not any(_absent(op, known) == frozenset() for waiting in known.values() for op in waiting.ops)
 
 
-def find_late(known: Mapping[int, Waiting], timeout_s: float) -> tuple[Op | None, frozenset[int]]:
-    """What a rank has waited in for too long, and who has not come to it; (None, nobody) if there is no such thing."""
-    for waiting in known.values():
-        if waiting.seconds > timeout_s:
+def find_late(known: Mapping[int, Waiting], now: float, silence_s: float) -> tuple[Op | None, frozenset[int]]:
+    """What a rank has waited in for too long, and whom it may be waiting for; (None, nobody) if there is no such thing.
+
+    These are the ranks that have not come to it, and those that have come but say nothing any more.
+
+    Args:
+        known: the ranks that wait.
+        now: on the clock of `Waiting.last`.
+        silence_s: after which a rank says nothing any more.
+    """
+    heard = {rank: waiting for rank, waiting in known.items() if now - waiting.last <= silence_s}
+    for waiting in heard.values():
+        if waiting.seconds > waiting.limit_s:
             for op in waiting.ops:
-                late = _absent(op, known)
+                late = _absent(op, heard)
                 if late:
                     return op, late
     return None, frozenset()
@@ -69,5 +86,10 @@ def find_late(known: Mapping[int, Waiting], timeout_s: float) -> tuple[Op | None
 
 def _absent(op: Op, known: Mapping[int, Waiting]) -> frozenset[int]:
     return frozenset(
-        rank for rank in op.ranks if rank not in known or not any(other.key == op.key for other in known[rank].ops)
+        rank for rank in op.ranks if rank not in known or not any(_has_come(other, op) for other in known[rank].ops)
     )
+
+
+def _has_come(other: Op, op: Op) -> bool:
+    """Whether a rank that is in the other one is in this one as well, or has been."""
+    return other.key == op.key or (op.lane != () and other.lane == op.lane and other.count > op.count)

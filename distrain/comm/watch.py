@@ -4,11 +4,13 @@ Guarantees, where MPI lets several threads call it (the others compare before ev
 
 - Ranks that wait for each other in different collectives end the job within a few seconds, with an error that says
   where each of them is. A rank that has come to the end of its script while others wait for it is told that it may go.
-- A rank that does not come to a collective for `DISTRAIN_COLLECTIVE_TIMEOUT` seconds (30) is named, with the line that
-  it is working on. If its watch does not answer (the process is stopped, or hangs outside of Python), the job ends;
-  else it ends after ten times as long, because a rank may have good reasons to take its time.
+- A rank that others wait for longer than the limit is named, with the line that it is working on. If its watch does not
+  answer (the process is stopped, or hangs outside of Python), the job ends; else it ends after ten times as long,
+  because a rank may have good reasons to take its time. So does a collective that does not end once all have come.
+- The limit is `DISTRAIN_COLLECTIVE_TIMEOUT` seconds (30), or five times the 99th percentile of what the rank has waited
+  for in collectives of this kind (`deadlines.py`), whichever is longer.
 
-It costs two assignments a collective. Each rank that waits for more than a second says so to rank 0, which decides.
+Each rank that waits for more than a second says so to rank 0, which decides.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distrain.comm import record
+from distrain.comm.deadlines import Deadlines
+from distrain.comm.record import Slot
 from distrain.comm.waits import Op, Waiting, find_late, is_stuck
 from distrain.errors import ArgumentError
 
@@ -30,39 +35,13 @@ VARIABLE = "DISTRAIN_COLLECTIVE_TIMEOUT"
 _TICK_S = 0.25
 _PATIENCE_S = 1.0  # a shorter wait is not worth a word
 _ANSWER_S = 5.0
+_END = 10  # times the limit, after which the job ends
 _STATES, _HEARD, _QUESTION, _ANSWER, _GO = 1, 2, 3, 4, 5  # tags
+
+Wait = tuple[Op, float, float]
+"""What a rank waits in, for how many seconds, and for how many it may."""
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-class Slot:
-    """Where one thing that can wait (a communicator, a channel) says what it waits for.
-
-    Attributes:
-        op: what, and None while it does not wait. Set it before a call of MPI, and reset it afterwards.
-        since: when that began, as `time.monotonic` tells; set by the watch when it first sees it.
-    """
-
-    __slots__ = ("op", "seen", "since")
-
-    def __init__(self) -> None:
-        self.op: Any = None
-        self.seen: Any = None
-        self.since = 0.0
-
-
-_slots: list[tuple[Slot, Callable[[Any], Op]]] = []
-
-
-def new_slot(describe: Callable[[Any], Op]) -> Slot:
-    """A slot, and how what is in it is told to others."""
-    slot = Slot()
-    _slots.append((slot, describe))
-    return slot
-
-
-def drop_slot(slot: Slot) -> None:
-    """Forgets a slot."""
-    _slots[:] = [entry for entry in _slots if entry[0] is not slot]
 
 
 def timeout_s(text: str | None) -> float:
@@ -82,11 +61,17 @@ def timeout_s(text: str | None) -> float:
 
 @dataclass
 class _Inquiry:
-    """Questions to ranks that others wait for."""
+    """Questions to ranks that others wait for, and to these.
+
+    Attributes:
+        asked: when, as `time.monotonic` tells.
+        late: whom others wait for.
+        answers: where they are: the stack, and what they have come to in each lane.
+    """
 
     asked: float
     late: frozenset[int]
-    answers: dict[int, str]
+    answers: dict[int, tuple[str, dict[tuple[Any, ...], int]]]
 
 
 class Watch:
@@ -109,7 +94,9 @@ class Watch:
         self._timeout_s = timeout_s(os.environ.get(VARIABLE))
         self._end = threading.Event()
         self._known: dict[int, Waiting] = {}  # on rank 0: who waits
-        self._told: list[tuple[Op, float]] = []
+        self._deadlines = Deadlines(self._timeout_s)
+        self._told: list[Wait] = []
+        self._sending: Any = None  # the request of the last message to rank 0
         self._heard = 0.0  # when rank 0 last answered
         self._inquiry: _Inquiry | None = None
         self._warned: set[Any] = set()
@@ -146,20 +133,28 @@ class Watch:
     def _tell(self) -> None:
         """Says to rank 0 what this rank waits for, and that it does not any more."""
         now = time.monotonic()
-        waits = []
-        for slot, describe in list(_slots):
+        waits: list[Wait] = []
+        for slot in list(record.slots):
             op = slot.op
             if op is not slot.seen:
+                if slot.seen is not None and now - slot.since > _PATIENCE_S:
+                    self._deadlines.add(slot.describe(slot.seen).kind, now - slot.since)
                 slot.seen, slot.since = op, now
             elif op is not None and now - slot.since > _PATIENCE_S:
-                waits.append((describe(op), now - slot.since))
-        if waits or self._told:
-            message = (waits, _place() if waits else "")
-            if self._rank == 0:
-                self._note(0, *message)
-            else:
-                self._comm.send(message, 0, _STATES)
+                waits.append((described := slot.describe(op), now - slot.since, self._limit_s(slot, described)))
+        if not (waits or self._told):
+            return
+        place = _place() if waits else ""
+        if self._rank == 0:
+            self._note(0, waits, place)
+        elif self._sending is not None and not self._sending.Test():
+            return  # rank 0 does not take it; a call that waits for it would stop this watch as well
+        else:
+            self._sending = self._comm.isend((waits, place), 0, _STATES)
         self._told = waits
+
+    def _limit_s(self, slot: Slot, op: Op) -> float:
+        return self._deadlines.limit_s(op.kind, slot.calls[op.kind.encode()])
 
     def _listen(self) -> None:
         """Answers rank 0, and notices if rank 0 does not."""
@@ -168,7 +163,7 @@ class Watch:
             self.may_go.set()
         if self._comm.Iprobe(0, _QUESTION):
             self._comm.recv(None, 0, _QUESTION)
-            self._comm.send(_stack(), 0, _ANSWER)
+            self._comm.send((_stack(), record.progress()), 0, _ANSWER)
         if not self._told:
             self._heard = time.monotonic()
         while self._comm.Iprobe(0, _HEARD):
@@ -176,10 +171,10 @@ class Watch:
             self._heard = time.monotonic()
         if time.monotonic() - self._heard > max(self._timeout_s, _ANSWER_S):
             time.sleep(_TICK_S * self._rank)  # one of them is enough
-            what = " and ".join(op.text for op, _ in self._told)
+            what = " and ".join(op.text for op, _, _ in self._told)
             self._fail(
                 f"waits for {what}{_place()}, and rank 0 ({self._hosts[0]}) does not answer: it is stopped, or hangs "
-                "outside of Python. The job ends.\n"
+                f"outside of Python. The job ends. This rank is at\n{_stack()}\n"
             )
 
     # Rank 0
@@ -197,14 +192,15 @@ class Watch:
             elif self._inquiry is not None:
                 self._inquiry.answers[rank] = message
 
-    def _note(self, rank: int, waits: list[tuple[Op, float]], place: str) -> None:
+    def _note(self, rank: int, waits: list[Wait], place: str) -> None:
         if not waits:
             self._known.pop(rank, None)
             return
         now, known = time.monotonic(), self._known.get(rank)
-        ops = [op for op, _ in waits]
+        ops = [op for op, _, _ in waits]
         first = known.first if known is not None and known.ops == ops else now
-        self._known[rank] = Waiting(ops, first, now, max(seconds for _, seconds in waits), place)
+        _, seconds, limit_s = max(waits, key=lambda wait: wait[1] - wait[2])
+        self._known[rank] = Waiting(ops, first, now, seconds, limit_s, place)
 
     def _judge(self) -> None:
         if is_stuck(self._known, self._size):
@@ -213,13 +209,21 @@ class Watch:
         if self._inquiry is not None:
             self._conclude(self._inquiry)
             return
-        op, late = find_late(self._known, self._timeout_s)
-        if op is not None and (op.key not in self._warned or self._is_over(op)):
+        op, late = find_late(self._known, time.monotonic(), _ANSWER_S)
+        if op is None:
+            self._end_what_hangs()
+        elif op.key not in self._warned or self._is_over(op):
             self._inquiry = _Inquiry(time.monotonic(), late, {})
-            for rank in late - {0}:
+            for rank in (late | self._known.keys()) - {0}:
                 self._comm.send(None, rank, _QUESTION)
-            if 0 in late:
-                self._inquiry.answers[0] = _stack()
+            self._inquiry.answers[0] = _stack(), record.progress()
+
+    def _end_what_hangs(self) -> None:
+        """Ends the job if a collective takes for ever although all have come to it."""
+        for waiting in self._known.values():
+            if waiting.seconds > _END * waiting.limit_s:
+                head = f"all ranks have come to it, but it has not ended after {waiting.seconds:.0f} s:"
+                self._fail(_lines(head, [*self._everybody(), "The job ends."]))
 
     def _release(self, text: str) -> None:
         """Lets ranks go for which others wait at their end; if there is none, nobody can help."""
@@ -236,10 +240,10 @@ class Watch:
                     self._comm.send(None, rank, _GO)
 
     def _is_over(self, op: Op) -> bool:
-        return any(op in w.ops and w.seconds > 10 * self._timeout_s for w in self._known.values())
+        return any(op in w.ops and w.seconds > _END * w.limit_s for w in self._known.values())
 
     def _conclude(self, inquiry: _Inquiry) -> None:
-        op, late = find_late(self._known, self._timeout_s)
+        op, late = find_late(self._known, time.monotonic(), _ANSWER_S)
         if op is None or not late & inquiry.late:  # they have come meanwhile
             self._inquiry = None
             return
@@ -248,26 +252,39 @@ class Watch:
             return
         self._inquiry = None
         self._warned.add(op.key)
-        lines = self._everybody()
-        for rank in sorted(late):
-            answer = inquiry.answers.get(rank)
-            doing = (
-                "does not answer: it is stopped, or hangs outside of Python" if answer is None else f"is at\n{answer}"
-            )
-            lines.append(f"  rank {rank} ({self._hosts[rank]}) has not come, and {doing}")
+        late = frozenset(rank for rank in late if not self._has_been(rank, op, inquiry))
         is_over = bool(silent) or self._is_over(op)
+        if not late and not is_over:
+            return
+        limit_s = min((w.limit_s for w in self._known.values() if op in w.ops), default=self._timeout_s)
         hint = "The job ends." if is_over else f"This is not the end yet; see {VARIABLE}."
-        text = _lines(f"ranks wait longer than {self._timeout_s:g} s:", [*lines, hint])
+        lines = [*self._everybody(inquiry if is_over else None), *self._about(late, inquiry), hint]
+        text = _lines(f"ranks wait longer than {limit_s:g} s:", lines)
         if is_over:
             self._fail(text)
         else:
             _say(self._rank, self._size, text)
 
-    def _everybody(self) -> list[str]:
+    def _has_been(self, rank: int, op: Op, inquiry: _Inquiry) -> bool:
+        """Whether a rank says that it has come to the operation, and may have left it."""
+        return rank in inquiry.answers and op.lane != () and inquiry.answers[rank][1].get(op.lane, 0) >= op.count
+
+    def _about(self, late: frozenset[int], inquiry: _Inquiry) -> Iterator[str]:
+        for rank in sorted(late):
+            has_come = "has come" if rank in self._known else "has not come"
+            who = f"  rank {rank} ({self._hosts[rank]}) {has_come}, and"
+            if rank in inquiry.answers:
+                yield f"{who} is at\n{inquiry.answers[rank][0]}"
+            else:
+                yield f"{who} does not answer: it is stopped, or hangs outside of Python"
+
+    def _everybody(self, inquiry: _Inquiry | None = None) -> list[str]:
         lines = []
         for rank, waiting in sorted(self._known.items()):
             what = " and ".join(op.text for op in waiting.ops)
             lines.append(f"  rank {rank} ({self._hosts[rank]}), for {waiting.seconds:.0f} s: {what}{waiting.place}")
+            if inquiry is not None and rank in inquiry.answers:
+                lines.append(inquiry.answers[rank][0])
         return lines
 
 

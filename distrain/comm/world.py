@@ -12,6 +12,7 @@ from typing import Any
 from distrain import reproducible, rng
 from distrain.comm import failure
 from distrain.comm.communicator import Communicator
+from distrain.comm.kinds import chosen_kind
 from distrain.comm.local import LocalCommunicator
 from distrain.comm.mpi import MpiCommunicator
 from distrain.comm.topology import core_share
@@ -39,6 +40,8 @@ def world() -> Communicator:
 
     Raises:
         WorldError: the launcher and MPI contradict each other, or mpi4py is missing.
+        ArgumentError: DISTRAIN_COMM names no communicator.
+        DeviceError: it names NCCL, which this rank does not have.
     """
     with _lock:
         if not _worlds:
@@ -69,7 +72,7 @@ def _start(info: RankInfo) -> MpiCommunicator:
     rank, size = mpi.COMM_WORLD.Get_rank(), mpi.COMM_WORLD.Get_size()
     if (rank, size) != (info.rank, info.size):
         raise _mismatch(info, library, f"MPI.COMM_WORLD says rank {rank} of {size}")
-    comm = MpiCommunicator(mpi.COMM_WORLD.Dup())
+    comm = MpiCommunicator(mpi.COMM_WORLD.Dup(), chosen_kind())
     watching = None
     if mpi.Query_thread() == mpi.THREAD_MULTIPLE:
         watching = Watch(mpi.COMM_WORLD.Dup(), comm.hosts)

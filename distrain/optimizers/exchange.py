@@ -55,11 +55,11 @@ class Exchange:
         self._late = _LateSums(self._wires) if plan.is_double else None
 
     def _wire(self, group: FlatGroup) -> NDArray[Any] | None:
-        """Host memory for what is sent, unless the buffer itself is."""
+        """Memory for what is sent, unless the buffer itself is; on the host where it is sent during the next step."""
         dtype = group.buffer.dtype if self._plan.dtype is None else self._plan.dtype
-        if group.xp is np and dtype == group.buffer.dtype and not self._plan.is_double:
-            return None
-        return np.empty(len(group.buffer), dtype)
+        if self._plan.is_double:
+            return np.empty(len(group.buffer), dtype)
+        return None if dtype == group.buffer.dtype else group.xp.empty(len(group.buffer), dtype)
 
     def _sum(self, g: int, start: int, stop: int) -> None:
         began = time.perf_counter()
@@ -73,7 +73,7 @@ class Exchange:
             return
         part = wire[start:stop]
         with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, which loss scaling notices
-            part[...] = backend.to_cpu(flat)
+            backend.copyto(part, flat)
         self._comm.channel.allreduce(part)
         backend.copyto(flat, part)
 

@@ -67,7 +67,7 @@ def conclude(ranks: Sequence[Rank], expected: int, end: End) -> Attempt:
         how = f"{end.command[0]} {_how(end.code)} and took the ranks with it"
         return Attempt(exit_code(end.code) or 1, f"distrain: {how}.\n", how, iteration)
     if found is not None:
-        return Attempt(found[0].exit_code, "\n" + describe(*found), kind_of(found[0]), found[0].iteration)
+        return Attempt(found[0].exit_code, "\n" + describe(*found, ranks), kind_of(found[0]), found[0].iteration)
     if any(rank.has_stopped for rank in ranks):
         return Attempt(STOPPED, _late(end, "the first one that stopped") + _last_words(ranks))
     if len(ranks) < expected:

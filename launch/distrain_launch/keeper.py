@@ -45,10 +45,11 @@ FORWARDED = tuple(
 )
 LAUNCHER_VARIABLES = ("OMPI_COMM_", "PMI_", "PMIX_RANK", "MPI_LOCAL", "SLURM_")
 
-# The black box of a rank, see distrain/black_box.py: iteration, state, length of the report, report.
+# The black box of a rank, see distrain/black_box.py: iteration, state, length of the report, report, entries.
 _BOX = struct.Struct("=qqq")
 BOX_BYTES = 2**16
 _TRAINING = 5  # state of a rank that takes SIGTERM as a wish to save its training
+ENTRIES_BYTES = 32 * 96  # read by collectives.py
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -242,11 +243,14 @@ class Keeper:
                 while data := os.read(pipe, CHUNK):
                     self._pass_on(pipe, data)
         iteration, state, length = _BOX.unpack(os.pread(self.box, _BOX.size, 0))
-        report = os.pread(self.box, min(length, BOX_BYTES - _BOX.size), _BOX.size).decode(errors="replace")
+        room = BOX_BYTES - _BOX.size - ENTRIES_BYTES
+        report = os.pread(self.box, min(length, room), _BOX.size).decode(errors="replace")
+        entries = os.pread(self.box, ENTRIES_BYTES, BOX_BYTES - ENTRIES_BYTES).hex()
         if self.log is not None and report:
             with contextlib.suppress(OSError):  # the disk is full
                 os.write(self.log, f"\n{report}".encode())
-        self._send(END, {"code": self.code, "time": ended, "iteration": iteration, "state": state, "report": report})
+        end = {"code": self.code, "time": ended, "iteration": iteration, "state": state, "report": report}
+        self._send(END, {**end, "entries": entries})
 
     def _end_all(self) -> None:
         """Kills the rank and all that it has started; those that it has left come to this process."""

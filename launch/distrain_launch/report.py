@@ -7,6 +7,9 @@ import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from distrain_launch import collectives
+from distrain_launch.collectives import Operation
+
 RUNNING, LEFT, DESERTED, FORSAKEN, TRAINING = range(1, 6)  # in the black box of a rank, see distrain/black_box.py
 STOPPED = 75  # exit code of a job that is to be started again, see distrain/training/stopping.py
 _LAST_LINES, _LAST_LINES_WITH_TEXT = 20, 5
@@ -41,6 +44,7 @@ class Rank:
         iteration: the last one that was complete; -1 if the script does not say.
         state: what it was doing.
         text: its own words about its failure.
+        operations: the last collectives that it came to, the oldest first.
         lines: the end of what it printed.
         log: where all that it printed is.
         was_ended: the launcher ended it, or its keeper was lost after the job's end had begun.
@@ -55,6 +59,7 @@ class Rank:
     iteration: int = -1
     state: int = 0
     text: str = ""
+    operations: list[Operation] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     log: str | None = None
     was_ended: bool = False
@@ -114,11 +119,18 @@ def _sign(rank: Rank) -> tuple[int | None, str]:
     return rank.code, (rank.text.strip().splitlines() or [""])[-1]
 
 
-def describe(rank: Rank, others: Sequence[Rank] = ()) -> str:
-    """The report about a failure: who, where, what, and the last lines."""
+def describe(rank: Rank, others: Sequence[Rank] = (), everybody: Sequence[Rank] = ()) -> str:
+    """The report about a failure: who, where, what, and the last lines.
+
+    Args:
+        rank: that has failed.
+        others: that failed alike.
+        everybody: all ranks, to say who came to which collective, where that may be the reason.
+    """
     place = f"rank {rank.rank} of {rank.size} on {rank.host}" + (f" (pid {rank.pid})" if rank.pid else "")
     when = f", iteration {rank.iteration}," if rank.iteration >= 0 else ""
     parts = [f"{place}{when} {_what(rank)}"]
+    parts += collectives.describe(everybody, rank.ended, was_killed=(rank.code or 0) < 0)
     lines = rank.lines[-(_LAST_LINES_WITH_TEXT if rank.text else _LAST_LINES) :]
     if lines and not _is_among(rank.text, rank.lines):
         parts += ["The last lines it printed:", *(f"  {line}" for line in lines)]

@@ -30,7 +30,7 @@ from typing import Any
 
 from distrain.env import rank_info
 from distrain.errors import LaunchError
-from distrain_launch import keeper, report
+from distrain_launch import collectives, keeper, report
 from distrain_launch.conclusion import Attempt, End, conclude
 from distrain_launch.keeper import Inbox, pack
 from distrain_launch.mortal import die_with
@@ -234,6 +234,7 @@ class Supervisor:
             end = json.loads(content)
             rank.code, rank.ended, rank.iteration = end["code"], end["time"], end["iteration"]
             rank.state, rank.text = end["state"], end["report"]
+            rank.operations = collectives.read(bytes.fromhex(end["entries"]))
             self._on_end(rank)
 
     def _on_end(self, rank: Rank) -> None:

@@ -13,6 +13,7 @@ import distrain.links as L
 from distrain import comm as comm_package
 from distrain.comm import Communicator, MpiCommunicator
 from distrain.comm.channel import even_bounds
+from distrain.comm.hierarchical import PIECE, WORTH, HierarchicalChannel
 from distrain.comm.tree import TreeSum, combine, ordered_sum
 from distrain.dataset.sharding import share
 from distrain.errors import ArgumentError, InvalidType, WorldError
@@ -337,6 +338,34 @@ def check_channel(comm: Communicator) -> None:
         np.testing.assert_array_equal(whole, given)
 
 
+def check_hierarchies(comm: Communicator) -> None:
+    """As if the ranks were on several nodes, of one size and of different ones."""
+    if not isinstance(comm, MpiCommunicator):
+        return
+    n, me = comm.size, comm.rank
+    members = tuple(comm.allgather_obj(comm_package.world().rank))
+    nodes = [[str(r // 2) for r in range(n)], [str(r % 2) for r in range(n)], ["a"] * (n - 1) + ["b"], ["a"] * n]
+    for number, hosts in enumerate(nodes):
+        channel = HierarchicalChannel(comm.mpi_comm.Dup(), (-1, number), members, hosts)
+        for dtype in ("f2", "f4", "f8", "i1", "u1", "i2", "i8"):
+            for size in (0, 1, n + 1, WORTH, PIECE + 3):  # short ones go another way
+                x = np.full(size, me + 1, dtype)
+                channel.allreduce(x)
+                np.testing.assert_array_equal(x, np.full(size, n * (n + 1) // 2, dtype))
+        x = np.arange(2 * PIECE // 4 + 5, dtype=np.float32) % 100  # three pieces
+        expected = x * n
+        channel.allreduce(x)
+        np.testing.assert_array_equal(x, expected)
+        x = np.full(WORTH, 2048 if me == 0 else 1, np.float16)  # 2048 + 1 is 2048 in float16
+        channel.allreduce(x)
+        np.testing.assert_array_equal(x, np.full(WORTH, 2048 + n - 1, np.float16))
+        channel.max_count = 700
+        x = np.arange(WORTH // 4, dtype=np.float64)
+        channel.allreduce(x)
+        np.testing.assert_array_equal(x, np.arange(WORTH // 4) * float(n))
+        channel.close()
+
+
 def check_ordered_sum(comm: Communicator) -> None:
     """The terms add up to the same bits wherever they are, also if the arrays are cut."""
     for count in (8, 5):
@@ -378,6 +407,7 @@ def check_all(comm: Communicator) -> None:
         check_disagreement,
         check_models,
         check_channel,
+        check_hierarchies,
         check_ordered_sum,
     ):
         check(comm)
@@ -387,6 +417,7 @@ if __name__ == "__main__":
     world = comm_package.world()
     assert world is comm_package.world()
     assert world.size == int(sys.argv[1])
+    assert world.kind == (sys.argv[2] if world.size > 1 else "local")
     assert ("mpi4py" in sys.modules) == (world.size > 1)
     check_all(world)
     check_all(comm_package.local())

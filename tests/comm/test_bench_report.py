@@ -19,7 +19,7 @@ def result(ranks: int = 2, nodes: int = 1) -> Result:
     """Of a machine that follows the model: 20 µs, and 2 GB/s."""
     timings = [Timing(n, 2e-5 + n * 5e-10, 4e-5 + n * 5e-10, 1.6e-5 + n * 4e-10) for n in SIZES]
     line = cost.fit(SIZES, [one.exchange_s for one in timings])
-    return Result(ranks, nodes, "MPICH 5", 7, timings, line, cost.link_of(line, ranks))
+    return Result(ranks, nodes, "MPICH 5", "auto", 7, timings, line, cost.link_of(line, ranks))
 
 
 def test_prediction() -> None:
@@ -37,7 +37,7 @@ def test_prediction() -> None:
 
 
 MEASURED = """\
-2 ranks on 1 node, MPICH 5; sums of float32, median of 7 rounds, the slowest rank of each
+2 ranks on 1 node, MPICH 5, DISTRAIN_COMM=auto; sums of float32, median of 7 rounds, the slowest rank of each
    size  exchange  bus bandwidth  / raw  allreduce  / raw  raw MPI
   1 KiB   20.5 µs      49.9 MB/s   1.25    40.5 µs   2.47  16.4 µs
  64 KiB   52.8 µs      1.24 GB/s   1.25    72.8 µs   1.72  42.2 µs

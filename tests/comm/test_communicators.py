@@ -10,8 +10,39 @@ SUITE = Path(__file__).with_name("suite.py")
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], n: int, mpi_python: str) -> None:
-    result = run_ranks(SUITE, n, str(n), python=mpi_python).check()
+@pytest.mark.parametrize(
+    ("kind", "n"),
+    [*[(kind, n) for kind in ("auto", "hierarchical") for n in (1, 2, 3, 4)], ("mpi", 2), ("mpi", 3), ("staged", 2)],
+)
+def test_every_communicator_passes_the_suite(run_ranks: Callable[..., Any], kind: str, n: int, mpi_python: str) -> None:
+    result = run_ranks(SUITE, n, str(n), kind, python=mpi_python, env={"DISTRAIN_COMM": kind}).check()
     assert result.stdout.count("passed") == n
     assert result.stderr == ""
+
+
+HUGE = """
+import numpy as np
+from distrain import comm
+
+world = comm.world()
+x = np.full(2**31 + 5, world.rank + 1, np.int8)  # more bytes than MPI before 4.0 can count
+world.channel.allreduce(x)
+assert x.min() == x.max() == 3
+x[...] = world.rank
+world.bcast(x, 1, out=x)
+assert x.min() == x.max() == 1
+print("passed", flush=True)
+"""
+
+
+def _free_memory() -> int:
+    words = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(words["MemAvailable"].split()[0]) * 1024
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.skipif(_free_memory() < 12 * 2**30, reason="needs 12 GiB of free memory")
+def test_more_than_two_gibibytes(run_ranks: Callable[..., Any], mpi_python: str) -> None:
+    result = run_ranks(HUGE, 2, python=mpi_python, timeout=110).check()
+    assert result.stdout.count("passed") == 2

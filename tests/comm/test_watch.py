@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,53 @@ def test_a_rank_that_never_comes_ends_the_job(run_ranks: Callable[..., Any]) -> 
     assert result.returncode == 1
     assert "The job ends." in result.stderr
     assert result.seconds < 30
+
+
+LOOP = """
+import os, signal, sys, threading, time
+import numpy as np
+from distrain import comm
+
+world = comm.world()
+x = np.ones(2**21)
+who, delay = int(sys.argv[1]), float(sys.argv[2])
+if world.rank == who:
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+for step in range(10**6):
+    world.bcast(x, step % world.size, out=x)
+    world.channel.allreduce(x)
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("who", "delay"), [(0, 1.0), (2, 1.1)])
+def test_a_rank_that_is_stopped_inside_a_collective_ends_the_job(
+    run_ranks: Callable[..., Any], mpi_python: str, who: int, delay: float
+) -> None:
+    env = {"DISTRAIN_COLLECTIVE_TIMEOUT": "1.5"}
+    result = run_ranks(LOOP, 3, str(who), str(delay), timeout=60, python=mpi_python, env=env)
+    assert result.returncode != 0
+    assert "it is stopped, or hangs outside of Python" in result.stderr
+    assert f"rank {who} (" in result.stderr
+    assert re.search(r"for \d+ s: (bcast|exchange \d+ of gradients)|waits for (bcast|exchange)", result.stderr)
+    assert result.stderr.count("script.py") >= 2  # where the others are, with their stacks
+    assert result.seconds < 40
+
+
+@pytest.mark.mpi
+def test_waits_that_are_usual_are_no_news(run_ranks: Callable[..., Any]) -> None:
+    script = """
+    import sys, time
+    from distrain import comm
+    world = comm.world()
+    for _ in range(3):
+        if world.rank == 1:
+            time.sleep(2.5)
+        world.barrier()
+    world.allgather_obj(1)
+    """
+    result = run_ranks(script, 2, timeout=40, env={"DISTRAIN_COLLECTIVE_TIMEOUT": "1.5"}).check()
+    assert result.stderr.count("ranks wait longer than 1.5 s") == 1, result.stderr  # the first one only
 
 
 def test_the_variable() -> None:

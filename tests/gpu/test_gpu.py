@@ -25,6 +25,7 @@ from tests.functions.cases import draw
 from tests.gpu.function_cases import CASES
 
 DEVICE = 0
+GPU_SUITE = Path(__file__).parents[1] / "comm" / "gpu_suite.py"
 
 
 def why_not() -> str:
@@ -418,6 +419,44 @@ def test_ranks_exchange_arrays_of_a_gpu(run_ranks: Callable[..., Any], device: A
     assert wide == [[3, 0, 3, 0]] * 3
     assert sent == [[1, 1], [1, 1]]
     np.testing.assert_allclose(weights, np.full((2, 3), 0.7), rtol=1e-5)  # rank 0's ones, three steps of Adam
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", ["auto", "mpi", "staged", "hierarchical"])
+def test_ranks_on_one_gpu_sum_through_host_memory(run_ranks: Callable[..., Any], device: Any, kind: str) -> None:
+    result = run_ranks(GPU_SUITE, 3, kind, "StagedSum", timeout=100, env={"DISTRAIN_COMM": kind}).check()
+    assert result.stdout.count("passed") == 3
+
+
+ALONE_WITH_NCCL = """
+import sys
+import cupy, numpy as np
+from distrain import comm, cuda
+from distrain.errors import DeviceError
+world = comm.world()
+alone = world.split(world.rank)
+for dtype in ("f2", "f4", "f8", "i1", "u1", "i2", "i4", "i8"):
+    x = cupy.arange(5).astype(dtype)
+    alone.channel.allreduce(x)
+    np.testing.assert_array_equal(cuda.to_cpu(x), np.arange(5, dtype=dtype))
+assert type(alone.channel._gpu_sum).__name__ == "NcclSum"
+alone.finalize()
+try:
+    world.channel.allreduce(x)
+except DeviceError as error:
+    assert "ranks 0 and 1 are on the same GPU" in str(error), error
+    print("passed", flush=True)
+"""
+
+
+@pytest.mark.mpi
+def test_nccl_sums_for_one_rank_and_refuses_two_on_one_gpu(run_ranks: Callable[..., Any], device: Any) -> None:
+    try:
+        cuda.require_nccl()
+    except DeviceError as error:
+        pytest.skip(str(error))
+    result = run_ranks(ALONE_WITH_NCCL, 2, timeout=100, env={"DISTRAIN_COMM": "nccl"}).check()
+    assert result.stdout.count("passed") == 2
 
 
 # Speed

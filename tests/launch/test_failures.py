@@ -148,6 +148,10 @@ def check_report(stderr: str, fault: Fault, victim: str) -> None:
     when = ", iteration 3," if fault.iteration else ""
     assert re.match(rf"rank {number} of 2 on {re.escape(where)}\d+\){when} ", report), stderr
     assert fault.words in report
+    if fault.code > 128 and victim == "1":  # it could not say itself where it was
+        assert re.search(
+            r"^The last collectives:\n  rank 0: .*\n  rank 1: in none; the last was ", report, re.MULTILINE
+        )
     assert not re.search(r"^\[", report, flags=re.MULTILINE)  # no line of another rank
     last = report.splitlines()[-1]
     assert last.startswith(("All that it printed is in ", "Rank 1 failed alike.")), stderr

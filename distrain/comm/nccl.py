@@ -1,0 +1,167 @@
+"""Sums of arrays on GPUs by NCCL, which goes from GPU to GPU.
+
+Guarantees: starting NCCL takes no longer than the time limit of collectives, and fails on all ranks alike; an error
+that NCCL reports while a sum is under way ends it on this rank with a `WorldError`; a rank that never comes is named by
+the watch, as with MPI.
+
+NCCL adds float16 in float16. 8-, 32- and 64-bit integers and the floating-point numbers go this way, all others through
+host memory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from distrain import cuda
+from distrain.backend import Array
+from distrain.comm.gpu_sum import GpuSum
+from distrain.comm.watch import VARIABLE, timeout_s
+from distrain.errors import DeviceError, WorldError
+
+_TYPES = {
+    "e": "FLOAT16",
+    "f": "FLOAT32",
+    "d": "FLOAT64",
+    "b": "INT8",
+    "B": "UINT8",
+    "i": "INT32",
+    "I": "UINT32",
+    "l": "INT64",
+    "L": "UINT64",
+    "q": "INT64",
+    "Q": "UINT64",
+}
+_POLL_S = 2e-5
+
+
+def obstacle(mpi_comm: Any, hosts: Sequence[str], flat: Array) -> DeviceError | None:
+    """Why NCCL cannot sum arrays of these ranks; None if it can. A collective call, with the same answer everywhere.
+
+    Args:
+        mpi_comm: of the ranks.
+        hosts: for each rank the node that it is on.
+        flat: an array on the GPU of this rank.
+    """
+    try:
+        cuda.require_nccl()
+        mine: tuple[str, str] = ("", cuda.bus_id(flat.device.id))
+    except DeviceError as error:
+        mine = (str(error), "")
+    everybody = mpi_comm.allgather(mine)
+    for rank, (problem, _) in enumerate(everybody):
+        if problem:
+            return DeviceError(f"NCCL cannot be used by rank {rank} ({hosts[rank]}): {problem}")
+    places = [(host, bus) for host, (_, bus) in zip(hosts, everybody, strict=True)]
+    for rank, place in enumerate(places):
+        if (first := places.index(place)) != rank:
+            return DeviceError(
+                f"NCCL cannot be used: ranks {first} and {rank} are on the same GPU, {place[1]} of {place[0]}. Start "
+                "one rank a GPU (`distrain run` gives each its own), or set DISTRAIN_COMM=staged."
+            )
+    return None
+
+
+class NcclSum(GpuSum):
+    """The way over NCCL, on a stream of its own. Making one is a collective call.
+
+    Args:
+        mpi_comm: of the ranks; it carries NCCL's number of the group.
+        hosts: for each rank the node that it is on.
+        flat: an array on the GPU that this rank is to use.
+        staged: for dtypes that NCCL does not know.
+
+    Raises:
+        WorldError: NCCL does not start on some rank, or not in time; on all ranks alike.
+    """
+
+    def __init__(self, mpi_comm: Any, hosts: Sequence[str], flat: Array, staged: GpuSum) -> None:
+        self._nccl = cuda.require_nccl()
+        self._device, self._staged = flat.device, staged
+        self._rank, self._hosts = mpi_comm.Get_rank(), hosts
+        self._comm: Any = None
+        self._start(mpi_comm)
+        with self._device:
+            self._stream = cuda.new_stream()
+
+    def _start(self, mpi_comm: Any) -> None:
+        problem, number = None, None
+        try:
+            number = self._nccl.get_unique_id() if self._rank == 0 else None
+        except self._nccl.NcclError as error:
+            problem = str(error)
+        number = mpi_comm.bcast(number)
+        if number is not None:
+            problem = self._join(mpi_comm.Get_size(), number)
+        problems = mpi_comm.allgather(problem)
+        if any(problems):
+            self._abort()
+            told = "; ".join(f"rank {r} ({self._hosts[r]}): {text}" for r, text in enumerate(problems) if text)
+            raise WorldError(
+                f"NCCL did not start. {told}. NCCL_DEBUG=INFO shows more; DISTRAIN_COMM=staged goes without NCCL."
+            )
+
+    def _join(self, size: int, number: Any) -> str | None:
+        """Starts NCCL in a thread, because its call cannot be interrupted; returns what went wrong."""
+        limit_s = timeout_s(os.environ.get(VARIABLE))
+        outcome: list[Any] = []
+
+        def start() -> None:
+            try:
+                with self._device:
+                    outcome.append(self._nccl.NcclCommunicator(size, number, self._rank))
+            except Exception as error:  # told to all ranks, and raised there
+                outcome.append(f"{type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=start, name="distrain nccl start", daemon=True)
+        thread.start()
+        thread.join(limit_s)
+        if not outcome:
+            return f"it has not come to its end after {limit_s:g} s ({VARIABLE})"
+        if isinstance(outcome[0], str):
+            return outcome[0]
+        self._comm = outcome[0]
+        return None
+
+    def allreduce(self, flat: Array) -> None:
+        """Replaces an array by its sum. Returns when it is there.
+
+        Raises:
+            WorldError: NCCL reports an error.
+        """
+        kind = _TYPES.get(flat.dtype.char)
+        if kind is None:
+            self._staged.allreduce(flat)
+            return
+        if not flat.size:
+            return
+        with self._device:
+            self._stream.wait_event(cuda.current_stream().record())
+            try:
+                place, number = flat.data.ptr, getattr(self._nccl, f"NCCL_{kind}")
+                self._comm.allReduce(place, place, flat.size, number, self._nccl.NCCL_SUM, self._stream.ptr)
+                done = self._stream.record()
+                while not done.done:
+                    self._comm.check_async_error()
+                    time.sleep(_POLL_S)
+                self._comm.check_async_error()
+            except self._nccl.NcclError as error:
+                self._abort()
+                raise WorldError(
+                    f"rank {self._rank} ({self._hosts[self._rank]}): NCCL failed in a sum of {flat.size} "
+                    f"{flat.dtype!s}: {error}. NCCL_DEBUG=INFO shows more; DISTRAIN_COMM=staged goes without NCCL."
+                ) from error
+
+    def _abort(self) -> None:
+        comm, self._comm = self._comm, None
+        if comm is not None:
+            comm.abort()
+
+    def close(self) -> None:
+        """Ends NCCL's group."""
+        if self._comm is not None:
+            self._comm.destroy()
+            self._comm = None

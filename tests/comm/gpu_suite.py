@@ -1,0 +1,64 @@
+"""Arrays on GPUs through a communicator: `mpiexec -n N python gpu_suite.py KIND WAY`, with CuPy or the stand-in."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import cupy
+import numpy as np
+
+from distrain import comm as comm_package
+from distrain import cuda
+from distrain.comm import Communicator
+
+PIECE = 2**20  # float32 that go in one piece through host memory
+
+
+def check_sums(comm: Communicator) -> None:
+    n, me = comm.size, comm.rank
+    for dtype in ("f2", "f4", "f8", "i1", "u1", "i2", "i4", "i8"):
+        for size in (0, 1, 10):
+            x = cupy.array(np.full(size, me + 1, dtype))
+            comm.channel.allreduce(x)
+            np.testing.assert_array_equal(cuda.to_cpu(x), np.full(size, n * (n + 1) // 2, dtype))
+    for size in (PIECE - 1, 2 * PIECE + 3):
+        data = np.arange(size, dtype=np.float32) % 1000
+        x = cupy.array(data * (me + 1))
+        comm.channel.allreduce(x)
+        np.testing.assert_array_equal(cuda.to_cpu(x), data * (n * (n + 1) // 2))
+        comm.channel.allreduce(x[:5])
+    y = np.full(7, me + 1.0)  # on the host, between them
+    comm.channel.allreduce(y)
+    np.testing.assert_array_equal(y, np.full(7, n * (n + 1) / 2))
+
+
+def check_the_rest(comm: Communicator) -> None:
+    """Everything else goes through host memory, and comes back to where it was."""
+    n, me = comm.size, comm.rank
+    x = cupy.array(np.arange(12, dtype=np.float32).reshape(3, 4) + me)
+    expected = sum(np.arange(12, dtype=np.float32).reshape(3, 4) + r for r in range(n))
+    arrived: list[tuple[Any, Any]] = [(comm.allreduce(x), expected), (comm.bcast(x), np.arange(12.0).reshape(3, 4))]
+    arrived += [(part, np.arange(12.0).reshape(3, 4) + r) for r, part in enumerate(comm.allgather(x))]
+    for found, numbers in arrived:
+        assert cuda.is_gpu_array(found)
+        np.testing.assert_array_equal(cuda.to_cpu(found), numbers)
+    comm.allreduce(x, out=x)
+    np.testing.assert_array_equal(cuda.to_cpu(x), expected)
+    if n > 1:
+        if me == 0:
+            comm.send(cupy.array(np.ones(3)), 1)
+        if me == 1:
+            assert cuda.is_gpu_array(comm.recv(0))
+
+
+if __name__ == "__main__":
+    world = comm_package.world()
+    assert world.kind == sys.argv[1]
+    check_sums(world)
+    check_the_rest(world)
+    assert type(world.channel._gpu_sum).__name__ == sys.argv[2], world.channel._gpu_sum
+    part = world.split(world.rank)
+    check_sums(part)
+    part.finalize()
+    print("passed", flush=True)
