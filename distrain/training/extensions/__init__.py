@@ -6,6 +6,7 @@ from distrain.training.extensions.ema import ExponentialMovingAverage as Exponen
 from distrain.training.extensions.evaluator import Evaluator as Evaluator
 from distrain.training.extensions.fail_on_non_number import FailOnNonNumber as FailOnNonNumber
 from distrain.training.extensions.gradient_report import GradientReport as GradientReport
+from distrain.training.extensions.live_view import LiveView as LiveView
 from distrain.training.extensions.log_report import LogReport as LogReport
 from distrain.training.extensions.micro_average import MicroAverage as MicroAverage
 from distrain.training.extensions.observe import observe_lr as observe_lr
@@ -43,6 +44,7 @@ __all__ = [
     "GradientReport",
     "InverseShift",
     "LinearShift",
+    "LiveView",
     "LogReport",
     "MicroAverage",
     "MultistepShift",
