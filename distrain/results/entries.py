@@ -57,6 +57,11 @@ class Entries:
         if self._kept >= 2 * self.limit and self._last_counts:
             self._thin()
 
+    @property
+    def settled(self) -> int:
+        """So many rows stay as they are until `stride` changes."""
+        return self._kept - (not self._last_counts)
+
     def _thin(self) -> None:
         self.stride *= 2
         self._last_counts = (self.total - 1) % self.stride == 0

@@ -142,8 +142,15 @@ def _version() -> str:
         return "(not installed)"
 
 
-def run_as_data(run: Run) -> dict[str, Any]:
-    """One of the "runs" of `as_data`."""
+def run_as_data(run: Run, columns: dict[str, list[Any]] | None = None) -> dict[str, Any]:
+    """One of the "runs" of `as_data`.
+
+    Args:
+        run: what to show.
+        columns: its columns, each value as by `short`; None makes them of the run's entries.
+    """
+    if columns is None:
+        columns = {key: [short(value) for value in column] for key, column in run.entries.columns.items()}
     svg, note = to_svg(run.graph) if run.graph is not None else (None, "")
     return {
         "name": run.name,
@@ -151,7 +158,7 @@ def run_as_data(run: Run) -> dict[str, Any]:
         "log": run.log,
         "total": run.entries.total,
         "stride": run.entries.stride,
-        "columns": {key: [_short(value) for value in column] for key, column in run.entries.columns.items()},
+        "columns": columns,
         "starts": _finite(list(run.starts)),
         "snapshots": [vars(one) for one in run.snapshots],
         "graph": run.graph,
@@ -161,7 +168,8 @@ def run_as_data(run: Run) -> dict[str, Any]:
     }
 
 
-def _short(value: float | None) -> float | str | None:
+def short(value: float | None) -> float | str | None:
+    """A number as the page has it: no longer than anybody sees, and a string if JSON does not have it."""
     if value is None or isinstance(value, int):
         return value
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else _spelled(value)

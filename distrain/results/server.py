@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import json
-import secrets
 import socket
-import threading
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distrain.results.follow import Followed
-from distrain.results.machine import Machine
-from distrain.results.report import as_data, assembled, run_as_data
+from distrain.results.news import News
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_SHORTEST_S = 0.5  # between two looks at the files, however many readers there are
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -36,60 +30,6 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'",
 }
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class News:
-    """What the page shows, and what of it is new to a reader.
-
-    Args:
-        followed: the runs.
-    """
-
-    def __init__(self, followed: Sequence[Followed]) -> None:
-        self._followed = followed
-        self._machine = Machine()
-        self._lock = threading.Lock()  # requests come in several threads
-        self._looked = -_SHORTEST_S
-        self._start = secrets.token_hex(4)  # versions of another server mean nothing here
-        self._runs: list[tuple[int, dict[str, Any]]] = [(-1, {})] * len(followed)
-        self._data: dict[str, Any] = {}
-
-    def page(self) -> tuple[bytes, str]:
-        """The page with all there is, and its policy."""
-        with self._lock:
-            return assembled("Training monitor", self._since(""), ["live.js"], "; connect-src 'self'")
-
-    def since(self, have: str) -> bytes:
-        """JSON as of `as_data`, with "have" for the next time; runs that the reader has already are null.
-
-        Args:
-            have: what the reader was given the last time.
-        """
-        with self._lock:
-            return json.dumps(self._since(have), allow_nan=False, separators=(",", ":")).encode()
-
-    def _since(self, have: str) -> dict[str, Any]:
-        if time.monotonic() - self._looked >= _SHORTEST_S:
-            self._look()
-            self._looked = time.monotonic()
-        start, *versions = have.split(".")
-        known = versions if start == self._start and len(versions) == len(self._runs) else [""] * len(self._runs)
-        runs = [None if str(version) == had else run for (version, run), had in zip(self._runs, known, strict=True)]
-        now = ".".join([self._start, *(str(version) for version, _ in self._runs)])
-        return {**self._data, "runs": runs, "have": now}
-
-    def _look(self) -> None:
-        for i, one in enumerate(self._followed):
-            one.look()
-            if self._runs[i][0] != one.version:
-                self._runs[i] = (one.version, run_as_data(one.run))
-        now = time.time()
-        ranks = [one.ranks and {**one.ranks, "age": max(0.0, now - one.ranks["time"])} for one in self._followed]
-        self._data = {
-            **as_data([]),
-            "ranks": ranks,
-            "machine": self._machine.look([rank for one in ranks if one for rank in one["ranks"]]),
-        }
 
 
 class Gate:

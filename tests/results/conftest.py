@@ -107,6 +107,12 @@ class Browser:
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
         self.frame()
 
+    def leave(self) -> None:
+        """Ends the page that is open, with all that it does."""
+        self.call("Page.navigate", url="about:blank")
+        self.wait("location.href === 'about:blank' && document.readyState === 'complete'")
+        self.frame()
+
     def run(self, expression: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]

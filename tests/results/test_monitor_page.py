@@ -23,6 +23,7 @@ def opened(browser: Any, monitor: Any) -> Any:
     """`opened(folder, …) -> (browser, server)`."""
 
     def open_them(*folders: Path) -> Any:
+        browser.leave()  # the page of an earlier test may still ask its server
         server = monitor(*folders)
         browser.look(1000)
         browser.events.clear()
@@ -104,6 +105,19 @@ def test_ranks_that_wait_lag_and_die(opened: Any, growing: Any) -> None:
     run.ranks(run.rank(0), run.rank(1, "silent"), run.rank(2), dead)
     page.wait(f"{row}(1)[1] === 'silent'")
     assert "cores" in page.run(f"{TEXT}('machine')")
+    assert page.problems(server.url) == []
+
+
+def test_downloads(opened: Any, growing: Any, tmp_path: Path) -> None:
+    page, server = opened(growing("run").log(3))
+    page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "down"))
+    for selector in ("[aria-label='main/loss as CSV']", "[aria-label='main/loss as PNG']"):
+        page.run(f'document.querySelector("{selector}").click()')
+    paths = [tmp_path / "down" / name for name in ("main_loss.csv", "main_loss.png")]
+    while not all(path.exists() for path in paths):
+        page.frame()  # pytest's own limit ends this
+    assert paths[0].read_text().splitlines()[-1] == "run,3,0,2,0.333333333"
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
     assert page.problems(server.url) == []
 
 

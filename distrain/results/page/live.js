@@ -19,7 +19,14 @@ async function ask() {
   live.version = data.version;
   if (data.runs.length !== page.runs.length) location.reload(); // a monitor of other trainings at the same address
   live.have = data.have;
-  show({ ...data, runs: data.runs.map((run, i) => run || page.runs[i]) });
+  show({ ...data, runs: data.runs.map((run, i) => (run ? joined(page.runs[i], run) : page.runs[i])) });
+}
+
+// A run of which the news has all, or the rows from one on and what else has changed.
+function joined(old, news) {
+  if (!("from" in news)) return news;
+  const columns = Object.fromEntries(Object.entries(news.columns).map(([key, rows]) => [key, [...old.columns[key].slice(0, news.from), ...rows]]));
+  return { ...old, ...news, columns };
 }
 
 async function follow() {
