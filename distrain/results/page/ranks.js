@@ -1,7 +1,8 @@
 // The ranks of a training, and the machine that the page comes from.
 
 const PHASES = ["data", "forward", "backward", "exchange", "update"];
-const SLOW = 1.2; // times the median of the others' own time: a straggler holds all of them up
+const SLOW = 0.2; // of the median of the others' own time: a straggler takes so much more,
+const MATTERS = 0.1; // and that is so much of an iteration
 const STALE_S = 15; // without news of any rank
 const MOST_ROWS = 200;
 const WORST_FIRST = ["failed", "silent", "running", "done"];
@@ -26,7 +27,8 @@ function straggler(ranks) {
   const running = ranks.filter((rank) => rank.state === "running" && total(rank.time) > 0);
   if (running.length < 2) return null;
   const slowest = running.reduce((a, b) => (own(b) > own(a) ? b : a));
-  return own(slowest) > SLOW * median(running.filter((rank) => rank !== slowest).map(own)) ? slowest : null;
+  const others = median(running.filter((rank) => rank !== slowest).map(own));
+  return own(slowest) > others + Math.max(SLOW * others, MATTERS * total(slowest.time)) ? slowest : null;
 }
 
 function ago(seconds) {

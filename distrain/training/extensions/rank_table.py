@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-_SLOW = 1.2  # times the median of the others' own time: a straggler holds all of them up
+_SLOW = 0.2  # of the median of the others' own time: a straggler takes so much more,
+_MATTERS = 0.1  # and that is so much of an iteration
 _WORST_FIRST = ("failed", "silent", "straggler", "running", "done")
 _STYLES = {"failed": "bold red", "silent": "bold red", "straggler": "bold yellow", "done": "dim"}
 _PHASES = ("data", "forward", "backward", "exchange", "update")
 
 
 def straggler(states: Sequence[Any]) -> int | None:
-    """The rank that the others wait for: its own time an iteration, without the exchange, is 20 % above the median.
+    """The rank that the others wait for, if it matters: its own time an iteration, without the exchange, exceeds the
+    median of the others by 20 %, and by a tenth of the whole iteration.
 
     Args:
         states: as in `Trainer.rank_states`.
@@ -23,7 +25,8 @@ def straggler(states: Sequence[Any]) -> int | None:
         return None
     slowest = max(running, key=_own)
     others = median(_own(one) for one in running if one is not slowest)
-    return int(slowest.rank) if _own(slowest) > _SLOW * others else None
+    more = max(_SLOW * others, _MATTERS * sum(slowest.time.values()))
+    return int(slowest.rank) if _own(slowest) > others + more else None
 
 
 def _own(state: Any) -> float:

@@ -192,7 +192,14 @@ def test_chosen_figures_and_no_log(make_trainer):
 
 @pytest.mark.parametrize(
     ("waits", "slowest"),
-    [([0.01], None), ([0.01, 0.011], None), ([0.01, 0.01, 0.05], 2), ([0.5, 0.01], 0), ([0.5, 0.5], None)],
+    [
+        ([0.01], None),
+        ([0.01, 0.011], None),
+        ([0.01, 0.01, 0.05], 2),
+        ([0.5, 0.01], 0),
+        ([0.5, 0.5], None),
+        ([0.01, 0.02], None),
+    ],
 )
 def test_who_is_the_straggler(waits, slowest):
     states = [State(i, data=data) for i, data in enumerate(waits)]
