@@ -11,6 +11,7 @@ from typing import Any
 
 from distrain.memory import memory, resident
 
+_GONE = {"state": "gone", "busy": None, "memory": None}
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second has
 
 
@@ -24,6 +25,7 @@ class Machine:
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._host = socket.gethostname()
+        self._is_known = (proc / "self" / "stat").exists()  # elsewhere nobody is gone because there is no file
         self._before = self._processors()
         self._processes: dict[int, tuple[float, float]] = {}  # by pid: when, and seconds of processor until then
 
@@ -35,15 +37,15 @@ class Machine:
 
         Returns:
             "host", "cores", "busy" (share of the cores, None if it is not known), "load" (means over 1, 5 and 15
-            minutes), "memory" ("total" and "available" bytes, or None) and "processes": by pid, as text, "busy" (in
-            cores, or None) and "memory" (bytes).
+            minutes), "memory" ("total" and "available" bytes, or None) and "processes": by pid, as text, "state"
+            ("running", "stopped" or "gone"), "busy" (in cores, or None) and "memory" (bytes, or None).
         """
         now = self._processors()
         idle, all_of_it = (after - before for after, before in zip(now, self._before, strict=True))
         self._before = now
         told = memory(self._proc)
         here = [one["pid"] for one in ranks if one["host"] == self._host and one["pid"] > 0]
-        processes = {str(pid): found for pid in here if (found := self._process(pid)) is not None}
+        processes = {str(pid): self._process(pid) for pid in here} if self._is_known else {}
         self._processes = {pid: seen for pid, seen in self._processes.items() if str(pid) in processes}
         return {
             "host": self._host,
@@ -63,14 +65,17 @@ class Machine:
             return 0, 0
         return sum(ticks[3:5]), sum(ticks)
 
-    def _process(self, pid: int) -> dict[str, Any] | None:
+    def _process(self, pid: int) -> dict[str, Any]:
         try:
             after_name = (self._proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
             used = (int(after_name[11]) + int(after_name[12])) / _TICKS
         except (OSError, ValueError, IndexError):
-            return None
+            return dict(_GONE)
+        if after_name[0] in "ZXx":  # ended, and nobody has asked how
+            return dict(_GONE)
         now = time.monotonic()
         then, before = self._processes.get(pid, (now, used))
         self._processes[pid] = (now, used)
         busy = (used - before) / (now - then) if now > then else None
-        return {"busy": busy, "memory": resident(pid, self._proc)}
+        state = "stopped" if after_name[0] in "Tt" else "running"
+        return {"state": state, "busy": busy, "memory": resident(pid, self._proc)}

@@ -108,6 +108,20 @@ def test_ranks_that_wait_lag_and_die(opened: Any, growing: Any) -> None:
     assert page.problems(server.url) == []
 
 
+def test_processes_that_cannot_tell_themselves(opened: Any, growing: Any) -> None:
+    run = growing("run")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        page, _ = opened(run.log(3))
+        run.ranks(run.rank(0), run.rank(1, pid=process.pid), run.rank(2, "done", pid=2**30))
+        page.wait(f"{TEXT}('ranks').includes('3 ranks: 2 running, 1 done')")
+        process.send_signal(signal.SIGSTOP)
+        page.wait(f"{TEXT}('ranks').includes('3 ranks: 1 stopped, 1 running, 1 done')")
+        assert f"Its process {process.pid} is stopped." in page.run(f"{TEXT}('problems')")
+        process.kill()
+        page.wait(f"{TEXT}('ranks').includes('3 ranks: 1 gone, 1 running, 1 done')")
+        assert f"rank 1 on {os.uname().nodename} is gone: Its process" in page.run(f"{TEXT}('events')")
+
+
 def test_downloads(opened: Any, growing: Any, tmp_path: Path) -> None:
     page, server = opened(growing("run").log(3))
     page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "down"))

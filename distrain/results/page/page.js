@@ -12,7 +12,7 @@ const byId = (id) => document.getElementById(id);
 
 function show(data) {
   page.runs = data.runs;
-  page.ranks = data.ranks;
+  page.ranks = data.ranks.map((told) => judged(told, data.machine));
   byId("about").textContent = `${data.runs.map((run) => run.name).join(", ")} · ${when(data.time)} · distrain ${data.version}`;
   showLegend();
   showProblems();

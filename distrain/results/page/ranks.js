@@ -5,7 +5,20 @@ const SLOW = 0.2; // of the median of the others' own time: a straggler takes so
 const MATTERS = 0.1; // and that is so much of an iteration
 const STALE_S = 15; // without news of any rank
 const MOST_ROWS = 200;
-const WORST_FIRST = ["failed", "silent", "running", "done"];
+const WORST_FIRST = ["failed", "gone", "stopped", "silent", "running", "done"];
+const BAD = WORST_FIRST.slice(0, 4);
+
+// What a file says of ranks, corrected by what is known of their processes: who is dead or stopped cannot say so.
+function judged(told, machine) {
+  if (!told || !machine) return told;
+  const ranks = told.ranks.map((rank) => {
+    const process = machine.host === rank.host ? machine.processes[rank.pid] : undefined;
+    if (!process || process.state === "running" || rank.state === "done" || rank.state === "failed") return rank;
+    const why = process.state === "gone" ? `Its process ${rank.pid} has ended.` : `Its process ${rank.pid} is stopped.`;
+    return { ...rank, state: process.state, failure: rank.failure || why };
+  });
+  return { ...told, ranks };
+}
 
 function total(time) {
   return PHASES.reduce((sum, phase) => sum + (time[phase] || 0), 0);
@@ -61,7 +74,7 @@ function split(rank) {
 
 function rankRow(rank, slowest, told, machine) {
   const isSlowest = rank === slowest;
-  const isBad = rank.state === "failed" || rank.state === "silent";
+  const isBad = BAD.includes(rank.state);
   const sum = total(rank.time);
   const seen = told.time - rank.seen + (told.age || 0);
   const here = machine && machine.host === rank.host ? machine.processes[rank.pid] : undefined;
@@ -99,7 +112,7 @@ function ranksOf(run, told, i, machine) {
   const table = make("table", {},
     make("thead", {}, make("tr", {}, ...heads.map((name) => make("th", { scope: "col" }, name)))),
     make("tbody", {}, ...listed.map((rank) => rankRow(rank, slowest, told, machine))));
-  const isOver = told.ranks.every((rank) => rank.state === "done" || rank.state === "failed");
+  const isOver = told.ranks.every((rank) => ["done", "failed", "gone"].includes(rank.state));
   const stale = told.age > STALE_S && !isOver ? `Nothing has been heard of these ranks for ${ago(told.age).replace(" ago", "")}: the training has ended, or hangs.` : "";
   return {
     head: [make("span", { class: `swatch c${i % COLORS}` }), ` ${run.name}: ${summary(told)}`],
@@ -123,12 +136,12 @@ function renewParts(element, parts) {
   renew(place, parts.table);
 }
 
-// Ranks that have failed, or are not heard of any more, as events.
+// Ranks that need attention, as events.
 function faults(told) {
   if (!told) return [];
-  return told.ranks.filter((rank) => rank.state === "failed" || rank.state === "silent").map((rank) => ({
+  return told.ranks.filter((rank) => BAD.includes(rank.state)).map((rank) => ({
     time: rank.seen ? new Date(rank.seen * 1000).toISOString().replace(/\.\d+Z$/, "+00:00") : "",
-    what: `rank ${rank.rank} on ${rank.host} ${rank.state === "failed" ? "has failed" : "is silent"}${rank.failure ? `: ${rank.failure}` : ""}`,
+    what: `rank ${rank.rank} on ${rank.host} ${rank.state === "failed" ? "has failed" : `is ${rank.state}`}${rank.failure ? `: ${rank.failure}` : ""}`,
     iteration: rank.iteration, size: null, isFault: true,
   }));
 }
