@@ -57,6 +57,11 @@ class Entries:
         if self._kept >= 2 * self.limit and self._last_counts:
             self._thin()
 
+    @property
+    def settled(self) -> int:
+        """So many rows stay as they are until `stride` changes."""
+        return self._kept - (not self._last_counts)
+
     def _thin(self) -> None:
         self.stride *= 2
         self._last_counts = (self.total - 1) % self.stride == 0
@@ -106,7 +111,7 @@ def _lines(path: Path, entries: Entries) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(stream, 1):  # noqa: B007    the number of lines is used below
             if not line.strip():
                 continue
-            entry = _decoded(line)
+            entry = decoded(line)
             if not isinstance(entry, dict):
                 bad.append(number)
                 continue
@@ -118,11 +123,17 @@ def _lines(path: Path, entries: Entries) -> Iterator[dict[str, Any]]:
     if bad and bad[-1] == number:
         entries.problems.append(f"{path.name} ends within an entry, in line {bad.pop()}; that entry is left out.")
     if bad:
-        where = ", ".join(map(str, bad[:5])) + (" …" if len(bad) > 5 else "")
-        entries.problems.append(f"{path.name}: {len(bad)} damaged lines are left out: {where}.")
+        entries.problems.append(damaged(path, bad, len(bad)))
 
 
-def _decoded(line: str) -> Any:
+def damaged(path: Path, lines: list[int], n: int) -> str:
+    """The sentence about `n` lines that are no entries, given the numbers of the first ones."""
+    where = ", ".join(map(str, lines[:5])) + (" …" if n > 5 else "")
+    return f"{path.name}: {n} damaged lines are left out: {where}."
+
+
+def decoded(line: str | bytes) -> Any:
+    """The value that a line of JSON has; None if it is none."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
@@ -136,7 +147,7 @@ def _array(path: Path, entries: Entries) -> Iterator[dict[str, Any]]:
         return
     decode = json.JSONDecoder().raw_decode
     if text[start] != "[":
-        whole = _decoded(text)
+        whole = decoded(text)
         if isinstance(whole, dict):
             check_format(path, whole)
         raise CorruptFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import subprocess
 _DOT_S = 20.0  # a graph that takes longer would not be readable either
 
 
+@functools.lru_cache(maxsize=8)  # who follows a training asks again and again
 def to_svg(text: str) -> tuple[bytes | None, str]:
     """Draws a graph in the dot language.
 

@@ -28,7 +28,7 @@ from distrain.results.run import Run, read_run
 
 FORMAT = 1  # of the data in the page
 
-_SCRIPTS = ("curves.js", "chart.js", "tables.js", "page.js")  # later ones use earlier ones
+_SCRIPTS = ("curves.js", "chart.js", "tables.js", "ranks.js", "page.js")  # later ones use earlier ones
 _ENDINGS = (".html", ".htm")
 _ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}  # as JSON has them in strings
 _DIGITS = 9  # of a number: more than anybody sees, and half of a file
@@ -80,23 +80,39 @@ def _with_names(places: Sequence[str | os.PathLike[str]], runs: Sequence[Run]) -
 
 def as_page(runs: Sequence[Run]) -> bytes:
     """The whole HTML file about some runs."""
-    script = "\n".join(_asset(name) for name in _SCRIPTS)
+    return assembled("Training report", as_data(runs))[0]
+
+
+def assembled(heading: str, data: dict[str, Any], scripts: Sequence[str] = (), more: str = "") -> tuple[bytes, str]:
+    """The page with some data in it, and its content security policy.
+
+    Args:
+        heading: of the page.
+        data: as by `as_data`.
+        scripts: files in `page/` that run after those of a report.
+        more: what the policy is to allow besides.
+    """
+    script = "\n".join(_asset(name) for name in (*_SCRIPTS, *scripts))
     style = _asset("page.css")
-    title = "Training report: " + ", ".join(run.name for run in runs)
+    title = f"{heading}: " + ", ".join(run["name"] for run in data["runs"])
+    policy = (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
+        f"base-uri 'none'; form-action 'none'{more}"
+    )
     parts = {
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
+        "policy": policy,
         "title": html.escape(title if len(title) <= 200 else title[:199] + "…"),
+        "heading": html.escape(heading),
         "style": style,
         "script": script,
-        "data": embedded(as_data(runs)),
+        "data": embedded(data),
     }
     before, *rest = _asset("page.html").split("{{")
     page = [before]
     for piece in rest:  # one pass: what was put in is not looked at again
         name, _, after = piece.partition("}}")
         page += [parts[name], after]
-    return "".join(page).encode("utf-8", "replace")
+    return "".join(page).encode("utf-8", "replace"), policy
 
 
 def embedded(data: Any) -> str:
@@ -105,12 +121,17 @@ def embedded(data: Any) -> str:
 
 
 def as_data(runs: Sequence[Run]) -> dict[str, Any]:
-    """What the page shows, as JSON has it: the argument of `show` in `page/page.js`."""
+    """What the page shows, as JSON has it: the argument of `show` in `page/page.js`.
+
+    "ranks" has one item a run: what `read_ranks` returns. "machine" is for a page that follows a training.
+    """
     return {
         "format": FORMAT,
         "version": _version(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "runs": [_run(run) for run in runs],
+        "runs": [run_as_data(run) for run in runs],
+        "ranks": [run.ranks for run in runs],
+        "machine": None,
     }
 
 
@@ -121,7 +142,15 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _run(run: Run) -> dict[str, Any]:
+def run_as_data(run: Run, columns: dict[str, list[Any]] | None = None) -> dict[str, Any]:
+    """One of the "runs" of `as_data`.
+
+    Args:
+        run: what to show.
+        columns: its columns, each value as by `short`; None makes them of the run's entries.
+    """
+    if columns is None:
+        columns = {key: [short(value) for value in column] for key, column in run.entries.columns.items()}
     svg, note = to_svg(run.graph) if run.graph is not None else (None, "")
     return {
         "name": run.name,
@@ -129,7 +158,7 @@ def _run(run: Run) -> dict[str, Any]:
         "log": run.log,
         "total": run.entries.total,
         "stride": run.entries.stride,
-        "columns": {key: [_short(value) for value in column] for key, column in run.entries.columns.items()},
+        "columns": columns,
         "starts": _finite(list(run.starts)),
         "snapshots": [vars(one) for one in run.snapshots],
         "graph": run.graph,
@@ -139,7 +168,8 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _short(value: float | None) -> float | str | None:
+def short(value: float | None) -> float | str | None:
+    """A number as the page has it: no longer than anybody sees, and a string if JSON does not have it."""
     if value is None or isinstance(value, int):
         return value
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else _spelled(value)

@@ -13,6 +13,7 @@ from typing import Any
 
 from distrain.errors import ArgumentError, SerializationError
 from distrain.results.entries import Entries, check_format, read_entries
+from distrain.results.ranks import read_ranks
 
 _LOGS = ("log.jsonl", "log")  # the first is only ever appended to, so it is the better one after a crash
 _ITERATION = re.compile(r"iter_(\d+)")
@@ -49,6 +50,7 @@ class Run:
         snapshots: in the folder, oldest first.
         graph: the text of `cg.dot`, or None.
         problems: what was wrong with the files, in sentences.
+        ranks: what `ranks.json` says, see `read_ranks`; or None.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Run:
     snapshots: Sequence[Snapshot]
     graph: str | None
     problems: Sequence[str]
+    ranks: dict[str, Any] | None = None
 
 
 def read_run(place: str | os.PathLike[str], name: str | None = None, limit: int = 4000) -> Run:
@@ -78,21 +81,35 @@ def read_run(place: str | os.PathLike[str], name: str | None = None, limit: int 
     """
     path = Path(place)
     try:
-        log = _find_log(path)
-        folder = log.parent
-        entries = read_entries(log, limit)
-        snapshots = _snapshots(folder)
+        log = find_log(path)
+        return with_entries(log, read_entries(log, limit), name)
     except OSError as error:
         where = error.filename or path
         raise SerializationError(f"{where} cannot be read: {error.strerror or error}.") from error
+
+
+def with_entries(log: Path, entries: Entries, name: str | None = None) -> Run:
+    """The run of a log whose entries are known; the other files of its folder are read.
+
+    Raises:
+        OSError: the folder cannot be read.
+        SerializationError: a newer version has written `run.json`.
+    """
+    folder = log.parent
     problems = list(entries.problems)
     starts = _starts(folder / "run.json", problems)
     graph = _graph(folder / "cg.dot", problems)
+    ranks = read_ranks(folder / "ranks.json", problems)
     name = name or folder.resolve().name or str(folder)
-    return Run(name, folder, log.name, entries, starts, snapshots, graph, problems)
+    return Run(name, folder, log.name, entries, starts, _snapshots(folder), graph, problems, ranks)
 
 
-def _find_log(path: Path) -> Path:
+def find_log(path: Path) -> Path:
+    """The log of a result folder, or the given one.
+
+    Raises:
+        ArgumentError: there is no such folder, or no log in it.
+    """
     if path.is_file():
         return path.with_name("log.jsonl") if path.name == "log" and path.with_name("log.jsonl").is_file() else path
     if not path.is_dir():

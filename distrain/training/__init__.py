@@ -3,6 +3,8 @@
 from distrain.training import extensions as extensions
 from distrain.training import triggers as triggers
 from distrain.training import updaters as updaters
+from distrain.training.batch_size import BatchSizes as BatchSizes
+from distrain.training.batch_size import find_batch_size as find_batch_size
 from distrain.training.extension import PRIORITY_EDITOR as PRIORITY_EDITOR
 from distrain.training.extension import PRIORITY_READER as PRIORITY_READER
 from distrain.training.extension import PRIORITY_WRITER as PRIORITY_WRITER
@@ -21,6 +23,7 @@ __all__ = [
     "PRIORITY_EDITOR",
     "PRIORITY_READER",
     "PRIORITY_WRITER",
+    "BatchSizes",
     "Extension",
     "LearningRates",
     "MultiprocessParallelUpdater",
@@ -29,6 +32,7 @@ __all__ = [
     "Trainer",
     "Updater",
     "extensions",
+    "find_batch_size",
     "find_learning_rate",
     "get_trigger",
     "make_extension",

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from distrain import backend, minibatch
 from distrain import comm as comm_module
+from distrain import minibatch
 from distrain.errors import ArgumentError
 from distrain.reporting import DictSummary, Reporter
-from distrain.serializers import DictionarySerializer, NpzDeserializer
+from distrain.training.as_before import as_before
 from distrain.training.extensions.plot import new_figure, require_matplotlib
 from distrain.training.updater import Updater
 
@@ -119,7 +119,7 @@ def find_learning_rate(
         reporter.add_observers(name, one.target.namedlinks(skipself=True))
     found = LearningRates([], [], [])
     average, best = 0.0, math.inf
-    with _as_before(updater), _hyperparameters_as_before(optimizer):
+    with as_before(updater), _hyperparameters_as_before(optimizer):
         for step in range(steps):
             rate = low * (high / low) ** (step / (steps - 1))
             setattr(optimizer, attr, rate)
@@ -157,56 +157,3 @@ def _hyperparameters_as_before(optimizer: Any) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(optimizer.hyperparam, name, value)
-
-
-@contextmanager
-def _as_before(updater: Updater) -> Iterator[None]:
-    """Puts the whole state of an updater back after a `with` block."""
-    share = minibatch.current()
-    before = _state(updater)
-    params = [
-        (f"model:{name}{path}", param, _RuleState(param.update_rule), param.is_initialized)
-        for name, optimizer in updater.get_all_optimizers().items()
-        for path, param in optimizer.target.namedparams()
-    ]
-    try:
-        yield
-    finally:
-        after = _state(updater)
-        for key, _, _, had_size in params:
-            if not had_size:
-                before.pop(key, None)
-        NpzDeserializer({**after, **before}).load(updater)  # what was not there before comes to its first state below
-        for _, param, rule_state, had_size in params:
-            if not had_size and param.is_initialized:
-                param.unbind()
-                param.initialize(param.shape)  # the same numbers as in a first forward pass
-            rule_state.put_back(param)
-            param.cleargrad()
-        minibatch.announce(share)
-
-
-def _state(updater: Updater) -> dict[str, Any]:
-    writer = DictionarySerializer()
-    updater.serialize(writer)
-    return {key: np.array(value) for key, value in writer.target.items()}  # the writer shows arrays and copies none
-
-
-class _RuleState:
-    """What an update rule knew."""
-
-    def __init__(self, rule: Any) -> None:
-        self._t = rule.t
-        self._state = None if rule.state is None else {name: array.copy() for name, array in rule.state.items()}
-
-    def put_back(self, param: Any) -> None:
-        """Gives it back to the rule of the parameter, in place."""
-        rule = param.update_rule
-        rule.t = self._t
-        for name, array in (rule.state or {}).items():
-            if self._state is not None:
-                backend.copyto(array, self._state[name])
-            elif name == "master":
-                array[...] = param.array
-            else:
-                array[...] = 0

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_to(commands)
     doctor.add_to(commands)
     module.add_to(commands, "report", "write an HTML page about trainings", "distrain.results")
+    module.add_to(commands, "monitor", "follow trainings in the browser while they run", "distrain.results.monitor")
     submit.add_to(commands)
     return parser
 

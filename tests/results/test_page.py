@@ -24,27 +24,6 @@ COLOURED = """(title, number) => {
   for (let i = 0; i < data.length; i += 4) n += colour.every((c, k) => Math.abs(data[i + k] - c) < 12);
   return n;
 }"""
-# The contrast of the text of every element with what is behind it, the worst one.
-CONTRAST = """() => {
-  const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
-  const linear = (c) => c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const behind = (element) => {
-    for (let e = element; e; e = e.parentElement) {
-      const colour = parse(getComputedStyle(e).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  let worst = [99, ''];
-  for (const e of document.body.querySelectorAll('*')) {
-    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || !e.getClientRects().length) continue;
-    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst[0]) worst = [ratio, e.outerHTML.slice(0, 80)];
-  }
-  return worst;
-}"""
 READOUT = "title => [...page.charts.get(title).readout.rows].map(row => [...row.cells].map(c => c.textContent.trim()))"
 
 
@@ -152,7 +131,7 @@ def test_downloads(opened: Any, tmp_path: Path, trained: list[Path]) -> None:
 def test_it_fits_and_is_readable(opened: Any, width: int, dark: bool) -> None:
     opened.look(width, dark)
     assert opened.run("document.documentElement.scrollWidth <= innerWidth")
-    ratio, where = opened.run(f"({CONTRAST})()")
+    ratio, where = opened.contrast()
     assert ratio >= 4.5, where
     assert opened.run(f"({COLOURED})('main/loss', 0)") > 100
     unnamed = (

@@ -3,6 +3,7 @@
 const page = {
   state: { axis: "iteration", smoothing: 0, log: false, hidden: new Set(), cursor: null },
   runs: [],
+  ranks: [], // one item a run, or null
   charts: new Map(), // by title
   opened: new Set(), // runs whose graph is open
   due: null, // what the next frame has to draw
@@ -11,13 +12,32 @@ const byId = (id) => document.getElementById(id);
 
 function show(data) {
   page.runs = data.runs;
+  page.ranks = data.ranks.map((told) => judged(told, data.machine));
   byId("about").textContent = `${data.runs.map((run) => run.name).join(", ")} · ${when(data.time)} · distrain ${data.version}`;
   showLegend();
   showProblems();
   showCharts();
+  showRanks(data.machine);
   showSettings();
-  byId("events").replaceChildren(eventsTable(page.runs));
+  renew(byId("events"), eventsTable(page.runs, page.ranks));
   showGraphs();
+}
+
+// Puts elements into a place; what is there already and would look the same stays, with what the reader has selected.
+function renew(place, ...fresh) {
+  const old = [...place.childNodes];
+  if (old.length === fresh.length && old.every((one, i) => one.isEqualNode(fresh[i]))) return;
+  if (old.length === 1 && fresh.length === 1 && old[0].rows && fresh[0].rows) renewRows(old[0], [...fresh[0].rows]);
+  else place.replaceChildren(...fresh);
+}
+
+function renewRows(table, fresh) {
+  const old = [...table.rows];
+  fresh.forEach((row, i) => {
+    if (i >= old.length) table.tBodies[0].append(row);
+    else if (!old[i].isEqualNode(row)) old[i].replaceWith(row);
+  });
+  for (const row of old.slice(fresh.length)) row.remove();
 }
 
 function showLegend() {
@@ -32,17 +52,27 @@ function showLegend() {
     return button;
   });
   const focused = [...byId("legend").children].indexOf(document.activeElement);
-  byId("legend").replaceChildren(...buttons);
+  renew(byId("legend"), ...buttons);
   if (focused >= 0 && buttons[focused]) buttons[focused].focus();
 }
 
 function showProblems() {
-  const lines = page.runs.flatMap((run) => {
+  const lines = page.runs.flatMap((run, i) => {
     const said = [...run.problems];
     if (run.stride > 1) said.push(`The log is long: one in ${run.stride} of its ${run.total.toLocaleString("en")} entries is shown, and the last.`);
-    return said.map((text) => make("p", {}, `${run.name}: ${text}`));
+    const lines = faults(page.ranks[i]).map((fault) => make("p", { class: "bad" }, `${run.name}: ${fault.what}`));
+    return [...lines, ...said.map((text) => make("p", {}, `${run.name}: ${text}`))];
   });
-  byId("problems").replaceChildren(...lines);
+  renew(byId("problems"), ...lines);
+}
+
+function showRanks(machine) {
+  const tables = page.runs.flatMap((run, i) => (page.ranks[i] ? [ranksOf(run, page.ranks[i], i, machine)] : []));
+  byId("ranks-section").hidden = !tables.length;
+  if (byId("ranks").children.length !== tables.length) byId("ranks").replaceChildren(...tables.map(() => make("div")));
+  tables.forEach((parts, i) => renewParts(byId("ranks").children[i], parts));
+  byId("machine-section").hidden = !machine;
+  if (machine) renew(byId("machine"), machineTable(machine));
 }
 
 function showCharts() {
@@ -82,13 +112,13 @@ function filter() {
 
 function showSettings() {
   byId("only-different-label").hidden = page.runs.length < 2;
-  byId("settings").replaceChildren(settingsTable(page.runs, page.runs.length > 1 && byId("only-different").checked));
+  renew(byId("settings"), settingsTable(page.runs, page.runs.length > 1 && byId("only-different").checked));
 }
 
 function showGraphs() {
   const runs = page.runs.filter((run) => run.graph !== null);
   byId("graphs-section").hidden = !runs.length;
-  byId("graphs").replaceChildren(...runs.map((run) =>
+  renew(byId("graphs"), ...runs.map((run) =>
     graphOf(run, page.opened.has(run.name), (isOpen) => {
       if (isOpen) page.opened.add(run.name);
       else page.opened.delete(run.name);

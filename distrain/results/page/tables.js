@@ -71,24 +71,24 @@ function settingsTable(runs, onlyDifferent) {
   return make("table", {}, head, make("tbody", {}, ...rows));
 }
 
-// Starts and files, in the order of time.
-function eventsOf(run) {
+// Starts, files and faults, in the order of time.
+function eventsOf(run, ranks) {
   const starts = run.starts.map((start, i) => {
     const ranks = start.world && start.world.ranks;
     const what = (i ? "resumed" : "started") + (ranks ? ` on ${ranks} ${ranks === 1 ? "rank" : "ranks"}` : "");
     return { time: words(start.time), what, iteration: start.iteration, size: null };
   });
   const files = run.snapshots.map((one) => ({ time: one.time, what: one.name, iteration: one.iteration, size: one.nbytes }));
-  return [...starts, ...files].sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
+  return [...starts, ...files, ...faults(ranks)].sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0));
 }
 
-function eventsTable(runs) {
+function eventsTable(runs, ranks) {
   const rows = runs.flatMap((run, i) =>
-    eventsOf(run).map((event) =>
+    eventsOf(run, ranks[i]).map((event) =>
       make("tr", {},
         make("td", {}, make("span", { class: `swatch c${i % COLORS}` }), " ", run.name),
         make("td", {}, when(event.time)),
-        make("td", {}, event.what),
+        make("td", event.isFault ? { class: "bad" } : {}, event.what),
         make("td", { class: "number" }, typeof event.iteration === "number" ? shown(event.iteration) : words(event.iteration)),
         make("td", { class: "number" }, event.size === null ? "" : bytes(event.size)))));
   if (!rows.length) return make("p", { class: "note" }, "No start is recorded, and there are no snapshots.");

@@ -6,8 +6,10 @@ from distrain.training.extensions.ema import ExponentialMovingAverage as Exponen
 from distrain.training.extensions.evaluator import Evaluator as Evaluator
 from distrain.training.extensions.fail_on_non_number import FailOnNonNumber as FailOnNonNumber
 from distrain.training.extensions.gradient_report import GradientReport as GradientReport
+from distrain.training.extensions.live_view import LiveView as LiveView
 from distrain.training.extensions.log_report import LogReport as LogReport
 from distrain.training.extensions.micro_average import MicroAverage as MicroAverage
+from distrain.training.extensions.mlflow_logger import MLflowLogger as MLflowLogger
 from distrain.training.extensions.observe import observe_lr as observe_lr
 from distrain.training.extensions.observe import observe_value as observe_value
 from distrain.training.extensions.parameter_statistics import ParameterStatistics as ParameterStatistics
@@ -32,6 +34,7 @@ from distrain.training.extensions.throughput import Throughput as Throughput
 from distrain.training.extensions.trace import Trace as Trace
 from distrain.training.extensions.unchain_variables import unchain_variables as unchain_variables
 from distrain.training.extensions.variable_statistics_plot import VariableStatisticsPlot as VariableStatisticsPlot
+from distrain.training.extensions.wandb_logger import WandbLogger as WandbLogger
 
 __all__ = [
     "CosineShift",
@@ -43,7 +46,9 @@ __all__ = [
     "GradientReport",
     "InverseShift",
     "LinearShift",
+    "LiveView",
     "LogReport",
+    "MLflowLogger",
     "MicroAverage",
     "MultistepShift",
     "OneCycleShift",
@@ -59,6 +64,7 @@ __all__ = [
     "Throughput",
     "Trace",
     "VariableStatisticsPlot",
+    "WandbLogger",
     "WarmupShift",
     "dump_graph",
     "observe_lr",

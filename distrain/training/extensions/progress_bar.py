@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import time
-from collections import deque
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from distrain.training.extension import Extension, RunsOn
-from distrain.training.extensions import terminal
+from distrain.training.extensions import pace, terminal
 
 if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 _LINE_INTERVAL_S = 5.0  # between two lines where there is no terminal
 _SHORTEST_S = 0.1  # between two drawings
 _LONGEST_S = 1.0  # without a drawing, while iterations are slow
-_WINDOW = 20  # drawings over which the speed is averaged
 
 
 class ProgressBar(Extension):
@@ -45,55 +42,28 @@ class ProgressBar(Extension):
         self._out = out
         self._live: Any = None
         self._trainer: Trainer | None = None
-        self._shown = 0.0
-        self._shown_iteration = -1
-        self._recent: deque[tuple[int, float]] = deque(maxlen=_WINDOW)
+        self._pace: pace.Pace
 
     def initialize(self, trainer: Trainer) -> None:
         """Notes where the training starts."""
         self._out = terminal.stream(self._out)
         self._is_terminal = terminal.is_terminal(self._out)
         self._trainer = trainer
-        self._shown = time.monotonic()
-        self._recent.append((trainer.updater.iteration, self._shown))
-        if self._training_length is None:
-            get_length = getattr(trainer.stop_trigger, "get_training_length", None)
-            self._training_length = get_length() if get_length else None
+        self._pace = pace.Pace(trainer, time.monotonic(), self._training_length)
 
     def __call__(self, trainer: Trainer) -> None:
         """Shows the progress if it is time."""
         now = time.monotonic()
-        waited = now - self._shown
+        waited = now - self._pace.shown
         if not self._is_terminal:
             if waited >= _LINE_INTERVAL_S:
                 self._print_line(trainer, now)
         elif waited >= _LONGEST_S or (waited >= _SHORTEST_S and trainer.updater.iteration % self._update_interval == 0):
             self._draw(trainer, now)
 
-    def _note(self, trainer: Trainer, now: float) -> tuple[float | None, float, datetime.timedelta | None]:
-        """Completed part of the training (None: unknown), iterations per second, time left."""
-        updater = trainer.updater
-        iteration, before = self._recent[0]
-        speed = (updater.iteration - iteration) / max(now - before, 1e-9)
-        self._recent.append((updater.iteration, now))
-        self._shown, self._shown_iteration = now, updater.iteration
-        if self._training_length is None:
-            return None, speed, None
-        length, unit = self._training_length
-        part = min((updater.iteration if unit == "iteration" else updater.epoch_detail) / length, 1.0)
-        if not (part and speed):
-            return part, speed, None
-        left = updater.iteration / part * (1 - part) / speed
-        return part, speed, datetime.timedelta(seconds=round(left))
-
     def _print_line(self, trainer: Trainer, now: float) -> None:
-        part, speed, left = self._note(trainer, now)
-        words = [f"progress: iteration {trainer.updater.iteration}", f"epoch {trainer.updater.epoch_detail:.2f}"]
-        words += [] if part is None else [f"{part:.1%}"]
-        words += [f"{_rounded(speed)} iterations/s"]
-        words += [] if left is None else [f"{left} left"]
         out = terminal.stream(self._out)
-        out.write(", ".join(words) + "\n")
+        out.write(pace.line(trainer, self._pace.look(trainer, now)) + "\n")
         out.flush()
 
     def _draw(self, trainer: Trainer, now: float) -> None:
@@ -111,19 +81,19 @@ class ProgressBar(Extension):
         from rich.table import Table
         from rich.text import Text
 
-        part, speed, left = self._note(trainer, now)
+        part, speed, left = self._pace.look(trainer, now)
         updater = trainer.updater
         bars = Table.grid(padding=(0, 1))
         width = max(10, min(self._bar_length, self._live.console.width - 20))
         for title, share in (("     total", part), ("this epoch", updater.epoch_detail - updater.epoch)):
             if share is not None:
                 bars.add_row(title, Bar(total=1.0, completed=share, width=width), f"{share:7.2%}")
-        length = f" / {self._training_length[0]:g} {self._training_length[1]}s" if self._training_length else ""
+        length = f" / {self._pace.length[0]:g} {self._pace.length[1]}s" if self._pace.length else ""
         time_left = f" Estimated time to finish: {left}." if left is not None else ""
         return Group(
             bars,
             Text(f"{updater.iteration:10} iter, {updater.epoch} epoch{length}", no_wrap=True),
-            Text(f"{_rounded(speed):>10} iters/sec.{time_left}", no_wrap=True),
+            Text(f"{pace.rounded(speed):>10} iters/sec.{time_left}", no_wrap=True),
         )
 
     def on_error(self, trainer: Trainer, exc: BaseException, tb: TracebackType | None) -> None:
@@ -134,14 +104,12 @@ class ProgressBar(Extension):
         """Clears the bar, or prints the last line."""
         self._close()
         trainer = self._trainer
-        if trainer is not None and not self._is_terminal and trainer.updater.iteration > max(self._shown_iteration, 0):
+        if trainer is None or self._is_terminal:
+            return
+        if trainer.updater.iteration > max(self._pace.shown_iteration, 0):
             self._print_line(trainer, time.monotonic())
 
     def _close(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-def _rounded(speed: float) -> str:
-    return f"{speed:.0f}" if speed >= 100 else f"{speed:.3g}"
