@@ -12,10 +12,13 @@ from pathlib import Path
 
 from distrain.env import rank_info
 from distrain.errors import ArgumentError, LaunchError
-from distrain_launch import mpiexec, plan
+from distrain_launch import mpiexec, plan, several
+from distrain_launch.abroad import Abroad
 from distrain_launch.hardware import Hardware
 from distrain_launch.mpiexec import Command, Machine
 from distrain_launch.output import Output
+from distrain_launch.plan import Place
+from distrain_launch.several import Start, Wish
 from distrain_launch.supervise import Job, Supervisor
 
 
@@ -36,6 +39,10 @@ class Request:
     shutdown_timeout: float = 10.0
     mpiexec: str | None = None
     is_module: bool = False
+    hosts: str | None = None
+    hostfile: str | None = None
+    launcher: str = "auto"
+    oversubscribe: bool = False
 
 
 def run(request: Request) -> int:
@@ -55,20 +62,42 @@ def run(request: Request) -> int:
         variables["DISTRAIN_REPRODUCIBLE"] = "1"
     if request.dry_run:
         variables["DISTRAIN_DRY_RUN"] = "1"
-    is_plain = not (request.log_dir or request.shown or request.quiet)
+    wish = Wish(request.hosts, request.hostfile, request.launcher, request.oversubscribe, request.mpiexec)
+    is_plain = not (request.log_dir or request.shown or request.quiet or wish.is_given)
     if request.ranks == 1 and is_plain:
         return _become(program, variables)
+    found = several.start(wish, request.ranks)
+    if found is not None:
+        return _run_abroad(request, found, program, variables)
     hardware = Hardware.here()
     ranks = request.ranks or _choose(request, hardware)
     if ranks == 1 and is_plain:
         return _become(program, variables)
-    for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"):  # what a rank has printed, and where it was, is not lost
-        if not os.environ.get(name):
-            variables[name] = "1"
     places = plan.places(hardware, ranks, request.all_gpus)
     command = _command(request, ranks)
-    job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout)
+    job = Job(places, {**_talkative(), **variables}, _log_dir(request.log_dir), request.shutdown_timeout)
     return Supervisor(command, program, job, Output(_shown(request, ranks))).run()
+
+
+def _run_abroad(request: Request, start: Start, program: list[str], variables: dict[str, str]) -> int:
+    """Runs the job on several hosts."""
+    _check_mpi(start.ranks)
+    output = Output(_shown(request, start.ranks))
+    if not request.quiet:
+        print(f"distrain: {start.reason}", file=sys.stderr)
+    job = Job(
+        [Place(None, (), 1)] * start.ranks,
+        {**_talkative(), **variables},
+        _log_dir(request.log_dir),
+        request.shutdown_timeout,
+        Abroad(start.hosts, request.all_gpus, start.is_bound),
+    )
+    return Supervisor(start.command, program, job, output).run()
+
+
+def _talkative() -> dict[str, str]:
+    """Variables by which what a rank has printed, and where it was, is not lost."""
+    return {name: "1" for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER") if not os.environ.get(name)}
 
 
 def _has_mpi() -> bool:
@@ -87,13 +116,17 @@ def _command(request: Request, ranks: int) -> Callable[[Sequence[str]], Command]
     """What starts one keeper a rank; a single one needs no mpiexec."""
     if ranks == 1:
         return lambda keeper: Command(list(keeper))
+    _check_mpi(ranks)
+    starter = mpiexec.find(request.mpiexec)
+    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
+
+
+def _check_mpi(ranks: int) -> None:
     if not _has_mpi():
         raise LaunchError(
             f"{ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
             "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
         )
-    starter = mpiexec.find(request.mpiexec)
-    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
 
 
 def _become(program: list[str], variables: dict[str, str]) -> int:
