@@ -2,7 +2,7 @@
 
     python tests/slurm/cluster.py COMMAND…        runs a command beside such a cluster, as `… sinfo`
 
-It needs root, and Debian's packages slurm-wlm and munge (or others that have the same programs). Everything it writes is
+It needs root, and Debian's packages slurm-wlm and munge (or others that have the same programs). All that it writes is
 in a temporary folder; a configuration that the machine may have is left alone.
 """
 
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "scancel", "scontrol", "squeue", "sinfo")
@@ -141,8 +141,7 @@ class Cluster:
         )
         return done.stdout
 
-    def _wait(self, condition: object, what: str) -> None:
-        assert callable(condition)
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + _START_S
         while not condition():
             ended = [str(daemon.args[0]) for daemon in self._daemons if daemon.poll() is not None]  # type: ignore[index]
@@ -203,7 +202,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(environ: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+def running() -> Iterator[Cluster]:
     """A cluster while it is needed."""
     cluster = Cluster(Path(tempfile.mkdtemp(prefix="distrain-slurm-", dir="/tmp")))
     try:
