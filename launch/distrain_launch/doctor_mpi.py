@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distrain.env import rank_info
 from distrain.errors import LaunchError, WorldError
-from distrain_launch import mpiexec
+from distrain_launch import mpiexec, srun
 from distrain_launch.finding import Finding, ok, problem, warning
 from distrain_launch.library import ask_library, short
 from distrain_launch.mpiexec import Mpiexec
@@ -34,6 +34,7 @@ def findings(given: str | None, limit_s: float) -> Iterator[Finding]:
         return
     found, library = _library(limit_s)
     yield found
+    yield from _allocation(library)
     try:
         starter = mpiexec.find(given)
     except LaunchError as error:
@@ -77,6 +78,24 @@ def _library(limit_s: float) -> tuple[Finding, str]:
     library = str(answer.values["library"])
     standard = ".".join(map(str, answer.values["standard"]))
     return ok("mpi", f"{short(library)} (MPI {standard}), which mpi4py loads"), library
+
+
+def _allocation(library: str) -> Iterator[Finding]:
+    """How ranks start inside an allocation of Slurm."""
+    here, program = srun.allocation(os.environ), shutil.which("srun")
+    if here is None:
+        return
+    place = f"job {here.job} with {here.nodes} node{'s' * (here.nodes > 1)}"
+    if program is None:
+        yield warning("slurm", f"{place}, but no srun on the PATH", "Add the folder of Slurm's commands to the PATH.")
+        return
+    try:
+        kind = srun.kind(library, srun.offered(program), os.environ)
+    except LaunchError as error:
+        fact, remedy = _halves(str(error))
+        yield warning("slurm", f"{place}; {fact}", remedy)
+    else:
+        yield ok("slurm", f"{place}; srun --mpi={kind} fits mpi4py's MPI")
 
 
 def _make(text: str) -> str | None:

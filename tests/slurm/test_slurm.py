@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -166,10 +167,19 @@ def test_srun_where_it_does_not_fit(inside: Any, tmp_path: Path) -> None:
     done = inside(*command, "--launcher", "srun", str(script))
     assert done.returncode == 2
     assert "srun cannot start the ranks: it has none, but mpi4py loads" in done.stderr
+    done = inside(*command[:-1], "doctor")
+    assert "; srun cannot start the ranks: it has none, but mpi4py loads" in done.stdout
     done = inside(*command, str(script)).check()
     assert "mpiexec, because srun cannot start the ranks: it has none" in done.stderr
     done = inside("env", "-u", "SLURM_JOB_ID", sys.executable, *LAUNCH, "run", "--launcher", "srun", str(script))
     assert (done.returncode, "this is no allocation of Slurm" in done.stderr) == (2, True)
+
+
+def test_doctor_says_how_ranks_start(inside: Any, mpi_python: str, kind: str) -> None:
+    done = inside(mpi_python, *LAUNCH, "doctor")
+    assert re.search(
+        rf"^ok +slurm +job \d+ with 2 nodes; srun --mpi={kind} fits mpi4py's MPI$", done.stdout, re.MULTILINE
+    )
 
 
 class Running:
