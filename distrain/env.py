@@ -132,8 +132,8 @@ def _torchrun(environ: Mapping[str, str]) -> RankInfo | None:
 def _refuse(environ: Mapping[str, str], torch: RankInfo) -> NoReturn:
     raise WorldError(
         f"torchrun started this process as rank {torch.rank} of {torch.size} ({_shown(environ, 'torchrun')}), but "
-        "ranks of distrain talk through MPI, which it does not start: each would train by itself. Take `distrain run` in "
-        "its place, or unset TORCHELASTIC_RUN_ID to train on one."
+        "ranks of distrain talk through MPI, which it does not start: each would train by itself. Take `distrain run` "
+        "in its place, or unset TORCHELASTIC_RUN_ID to train on one."
     )
 
 
