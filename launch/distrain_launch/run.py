@@ -67,37 +67,31 @@ def run(request: Request) -> int:
     if request.ranks == 1 and is_plain:
         return _become(program, variables)
     found = several.start(wish, request.ranks)
-    if found is not None:
-        return _run_abroad(request, found, program, variables)
-    hardware = Hardware.here()
-    ranks = request.ranks or _choose(request, hardware)
-    if ranks == 1 and is_plain:
-        return _become(program, variables)
-    places = plan.places(hardware, ranks, request.all_gpus)
-    command = _command(request, ranks)
-    job = Job(places, {**_talkative(), **variables}, _log_dir(request.log_dir), request.shutdown_timeout)
-    return Supervisor(command, program, job, Output(_shown(request, ranks))).run()
+    if found is None:
+        hardware = Hardware.here()
+        ranks = request.ranks or _choose(request, hardware)
+        if ranks == 1 and is_plain:
+            return _become(program, variables)
+        places, command, abroad = plan.places(hardware, ranks, request.all_gpus), _command(request, ranks), None
+    else:
+        places, command, abroad = _elsewhere(request, found)
+    for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"):  # what a rank has printed, and where it was, is not lost
+        if not os.environ.get(name):
+            variables[name] = "1"
+    job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout, abroad=abroad)
+    return Supervisor(command, program, job, Output(_shown(request, len(places)))).run()
 
 
-def _run_abroad(request: Request, start: Start, program: list[str], variables: dict[str, str]) -> int:
-    """Runs the job on several hosts."""
+_Starter = Callable[[Sequence[str]], Command]  # what starts one keeper a rank, from the command line of a keeper
+
+
+def _elsewhere(request: Request, start: Start) -> tuple[list[Place], _Starter, Abroad]:
+    """Places that count the ranks, what starts them, and their hosts; with a word about them."""
     _check_mpi(start.ranks)
-    output = Output(_shown(request, start.ranks))
     if not request.quiet:
         print(f"distrain: {start.reason}", file=sys.stderr)
-    job = Job(
-        [Place(None, (), 1)] * start.ranks,
-        {**_talkative(), **variables},
-        _log_dir(request.log_dir),
-        request.shutdown_timeout,
-        Abroad(start.hosts, request.all_gpus, start.is_bound),
-    )
-    return Supervisor(start.command, program, job, output).run()
-
-
-def _talkative() -> dict[str, str]:
-    """Variables by which what a rank has printed, and where it was, is not lost."""
-    return {name: "1" for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER") if not os.environ.get(name)}
+    places = [Place(None, (), 1)] * start.ranks
+    return places, start.command, Abroad(start.hosts, request.all_gpus, start.is_bound)
 
 
 def _has_mpi() -> bool:
@@ -112,7 +106,7 @@ def _choose(request: Request, hardware: Hardware) -> int:
     return ranks
 
 
-def _command(request: Request, ranks: int) -> Callable[[Sequence[str]], Command]:
+def _command(request: Request, ranks: int) -> _Starter:
     """What starts one keeper a rank; a single one needs no mpiexec."""
     if ranks == 1:
         return lambda keeper: Command(list(keeper))
