@@ -10,7 +10,7 @@ from typing import Any
 
 from distrain.env import RankInfo
 from distrain.errors import LaunchError
-from distrain_launch import plan
+from distrain_launch import plan, srun
 from distrain_launch.door import Door, NetworkDoor
 from distrain_launch.hardware import device_names
 from distrain_launch.plan import Place
@@ -23,7 +23,7 @@ class Abroad:
     Attributes:
         hosts: their names.
         all_gpus: every rank sees every GPU of its host.
-        is_bound: who starts the ranks may have given each its GPUs already, as Slurm does.
+        is_bound: they are a step of Slurm, which may have given each rank its cores and GPUs already.
     """
 
     hosts: Sequence[str]
@@ -40,7 +40,7 @@ class Abroad:
 
         Args:
             info: which it is.
-            hello: what its keeper says: `host`, and `machine` as `distrain_launch.survey` describes it.
+            hello: what its keeper says: `host`, `environ`, and `machine` as `distrain_launch.survey` describes it.
 
         Raises:
             LaunchError: it cannot run there.
@@ -52,7 +52,10 @@ class Abroad:
                 f"{machine['folder'][0]}). Put it into a folder that all hosts share."
             )
         self._compare(host, *machine["folder"])
-        room = plan.Room(host, machine["cores"], _gpus(machine), self.is_bound)
+        cores, own = machine["cores"], None
+        if self.is_bound:
+            cores, own = srun.cores(cores, machine["processors"], hello["environ"])
+        room = plan.Room(host, cores, _gpus(machine), self.is_bound, own)
         return plan.place_in(room, info.intra_rank, info.intra_size, self.all_gpus)
 
     def _compare(self, host: str, folder: str, inode: int) -> None:

@@ -106,13 +106,15 @@ class Room:
         host: its name.
         cores: physical cores that they may use.
         gpus: GPUs as CUDA names them.
-        is_bound: each rank may have been given its own cores and GPUs already.
+        is_bound: each rank may have been given its own GPUs already.
+        own: cores that the rank has for itself; None: all its ranks share those of the host.
     """
 
     host: str
     cores: int
     gpus: tuple[str, ...] = ()
     is_bound: bool = False
+    own: int | None = None
 
 
 def place_in(room: Room, intra_rank: int | None, intra_size: int | None, all_gpus: bool = False) -> Place:
@@ -127,7 +129,7 @@ def place_in(room: Room, intra_rank: int | None, intra_size: int | None, all_gpu
         LaunchError: there are GPUs, but fewer than ranks.
     """
     ranks = intra_size or 1
-    threads = max(1, room.cores // ranks)
+    threads = room.own or max(1, room.cores // ranks)
     if intra_rank is None or ranks == 1 or all_gpus or not room.gpus:
         return Place(None, (), threads)
     if ranks > len(room.gpus):

@@ -62,6 +62,22 @@ def _number(environ: Mapping[str, str], name: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) and int(text) else None
 
 
+def cores(there: int, processors: int, environ: Mapping[str, str]) -> tuple[int, int | None]:
+    """The cores of a step on a node, and those of one rank; None: they are shared by the ranks of the node.
+
+    Args:
+        there: physical cores that the rank may use.
+        processors: the same as the system counts them.
+        environ: of the rank. Where Slurm does not bind ranks it says at least how many processors they have.
+    """
+    each, all_of_them = _number(environ, "SLURM_CPUS_PER_TASK"), _number(environ, "SLURM_CPUS_ON_NODE")
+    if each is not None:
+        return there, min(there, each)
+    if all_of_them is None:
+        return there, None
+    return min(there, all_of_them), there if processors < all_of_them else None
+
+
 def nodes_of(node_list: str) -> list[str]:
     """The names in a list such as `gpu[01-04]`; empty if scontrol does not say."""
     program = shutil.which("scontrol")

@@ -19,7 +19,7 @@ def survey(command: Sequence[str]) -> dict[str, Any]:
         command: command line of the rank.
 
     Returns:
-        cores: physical cores that this process may use.
+        cores, processors: physical cores, and processors as the system counts them, that this process may use.
         gpus: how many the machine has.
         visible: CUDA_VISIBLE_DEVICES, or None.
         folder: the working directory: path and inode, which is the same on all hosts that share it.
@@ -28,6 +28,7 @@ def survey(command: Sequence[str]) -> dict[str, Any]:
     folder = os.getcwd()
     return {
         "cores": _cores(),
+        "processors": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         "gpus": len(list(Path("/proc/driver/nvidia/gpus").glob("*"))),
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "folder": [folder, os.stat(folder).st_ino],

@@ -208,6 +208,6 @@ def test_survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = survey(["python", "script.py", "x"])
     assert (found["visible"], found["missing"]) == ("3,1", None)
     assert found["folder"] == [str(tmp_path), tmp_path.stat().st_ino]
-    assert 1 <= found["cores"] <= len(os.sched_getaffinity(0))
+    assert 1 <= found["cores"] <= found["processors"] == len(os.sched_getaffinity(0))
     assert survey(["python", "-m", "module"])["missing"] is None
     assert survey(["python", "other.py"])["missing"] == "other.py"

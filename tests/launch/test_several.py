@@ -48,10 +48,17 @@ def test_hosts_that_are_given(tmp_path: Path) -> None:
     assert passed_on == sorted(["CUDA_VISIBLE_DEVICES", VARIABLE, "DISTRAIN_SEED", "OMP_NUM_THREADS", "PYTHONPATH"])
 
 
-def hello(**machine: object) -> dict[str, object]:
+def hello(environ: dict[str, str] | None = None, **machine: object) -> dict[str, object]:
     here = os.getcwd()
-    usual = {"cores": 8, "gpus": 0, "visible": None, "folder": [here, os.stat(here).st_ino], "missing": None}
-    return {"host": "gpu02", "machine": {**usual, **machine}}
+    usual = {
+        "cores": 8,
+        "processors": 8,
+        "gpus": 0,
+        "visible": None,
+        "folder": [here, os.stat(here).st_ino],
+        "missing": None,
+    }
+    return {"host": "gpu02", "machine": {**usual, **machine}, "environ": environ or {}}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +84,12 @@ def test_fewer_gpus_than_ranks() -> None:
         Abroad(["gpu02"]).place(info, hello(gpus=1))
     assert Abroad(["gpu02"], all_gpus=True).place(info, hello(gpus=1)) == Place(None, (), 2)
     assert Abroad(["gpu02"], is_bound=True).place(info, hello(gpus=4, visible="0")) == Place(None, (), 2)
+
+
+def test_slurm_says_which_cores_a_rank_has() -> None:
+    info, environ = RankInfo(5, 8, 2, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "3"}
+    assert Abroad(["gpu02"], is_bound=True).place(info, hello(environ)).threads == 3
+    assert Abroad(["gpu02"]).place(info, hello(environ)).threads == 2  # started by mpiexec, in some task of Slurm
 
 
 def test_a_script_and_a_folder_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from distrain.errors import LaunchError
-from distrain_launch.srun import Allocation, allocation, command, kind, kinds, spoken
+from distrain_launch.srun import Allocation, allocation, command, cores, kind, kinds, spoken
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "gpu[1-2]"}
 MPICH = "MPICH Version:      5.0.2\nMPICH configure:    --with-device=ch4:ucx,ofi"
@@ -106,3 +106,21 @@ def test_command(count: int, here: Allocation, oversubscribe: bool, options: lis
     made = command("/x/srun", "pmi2", count, ["python", "a b.py"], here, oversubscribe)
     assert made.arguments == ["/x/srun", "--mpi=pmi2", *options, "python", "a b.py"]
     assert made.variables == {}
+
+
+@pytest.mark.parametrize(
+    ("there", "processors", "environ", "expected"),
+    [
+        (8, 16, {}, (8, None)),
+        (64, 128, {"SLURM_CPUS_PER_TASK": "8", "SLURM_CPUS_ON_NODE": "32"}, (64, 8)),
+        (4, 8, {"SLURM_CPUS_PER_TASK": "8", "SLURM_CPUS_ON_NODE": "32"}, (4, 4)),
+        (1, 1, {"SLURM_CPUS_ON_NODE": "4"}, (1, 1)),
+        (4, 4, {"SLURM_CPUS_ON_NODE": "4"}, (4, None)),
+        (64, 128, {"SLURM_CPUS_ON_NODE": "4"}, (4, None)),
+    ],
+    ids=["not told", "asked for", "bound, two processors a core", "bound", "not bound", "not even the job is bound"],
+)
+def test_cores_of_a_rank(
+    there: int, processors: int, environ: dict[str, str], expected: tuple[int, int | None]
+) -> None:
+    assert cores(there, processors, environ) == expected

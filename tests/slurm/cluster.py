@@ -9,6 +9,7 @@ in a temporary folder; a configuration that the machine may have is left alone.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -26,6 +27,7 @@ NODES = ("node0", "node1")
 CORES = 4  # of each node, whatever the machine has
 _START_S = 60.0
 _END_S = 20.0
+_PR_SET_PDEATHSIG = 1
 
 _CONFIGURATION = """
 ClusterName=test
@@ -132,6 +134,7 @@ class Cluster:
                     stdout=out,
                     stderr=out,
                     start_new_session=True,
+                    preexec_fn=_end_with_parent,
                 )
             )
 
@@ -180,6 +183,11 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _end_with_parent() -> None:
+    """A daemon must not outlive tests that were killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _steps(folder: Path) -> Iterator[int]:
     """Processes of this cluster that outlived its daemons."""
     for found in Path("/proc").glob("[0-9]*"):
@@ -215,5 +223,6 @@ def running() -> Iterator[Cluster]:
 if __name__ == "__main__":
     if reason := missing():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with running() as here:
         sys.exit(subprocess.run(sys.argv[1:], env={**os.environ, **here.environ}).returncode)
