@@ -15,6 +15,7 @@ from distrain.errors import LaunchError
 from distrain_launch.link import SILENCE_S, VARIABLE, Sealed
 
 _LONGEST_SOCKET = 100  # bytes of its path
+_ELSEWHERE = "192.0.2.1"  # nobody's: kept free for examples
 _STRANGERS = 256  # connections that have proved nothing; more of them cost the oldest one
 
 
@@ -152,12 +153,13 @@ def _listen(addresses: Sequence[str], ranks: int) -> socket.socket:
 def local_addresses(hosts: Iterable[str]) -> list[str]:
     """The addresses by which these hosts reach this one, as the routes to them say; nothing is sent.
 
-    Hosts whose names are not known here count as this one. An address that only this machine reaches is left out if
-    there are others.
+    If a name is not known here, as those of a batch system may be, the address on the way to everywhere is tried too.
+    One that only this machine reaches is left out if there are others.
     """
     found: dict[str, None] = {}
-    for host in (*hosts, socket.gethostname()):
-        found.update(dict.fromkeys(_towards(host)))
+    ways = [_towards(host) for host in (*hosts, socket.gethostname())]
+    for way in [*ways, *([] if all(ways) else [_towards(_ELSEWHERE)])]:
+        found.update(dict.fromkeys(way))
     others = [one for one in found if not one.startswith("127.") and one != "::1"]
     return others or list(found) or ["127.0.0.1"]
 

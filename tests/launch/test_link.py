@@ -193,11 +193,28 @@ def test_an_environment_that_did_not_come_along(door: NetworkDoor, monkeypatch: 
         connect(door.address)
 
 
-def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: "localhost")
-    assert local_addresses(["127.0.0.1", "no such host"]) == ["127.0.0.1"]
-    monkeypatch.setattr("distrain_launch.door._towards", lambda host: {"a": ["10.0.0.1"], "b": ["::1"]}.get(host, []))
-    assert local_addresses(["a", "b", "a"]) == ["10.0.0.1"]
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (["a", "b", "a"], ["10.0.0.1"]),
+        (["b"], ["127.0.0.1", "::1"]),
+        (["a", "unknown"], ["10.0.0.1", "10.9.9.9"]),
+        (["unknown"], ["10.9.9.9"]),
+    ],
+)
+def test_addresses(hosts: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = {"a": ["10.0.0.1"], "b": ["::1"], "here": ["127.0.0.1"], "192.0.2.1": ["10.9.9.9"]}
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    monkeypatch.setattr("distrain_launch.door._towards", lambda host: ways.get(host, []))
+    assert sorted(local_addresses(hosts)) == expected
+
+
+def test_the_address_on_the_way_to_this_machine() -> None:
+    assert local_addresses(["127.0.0.1"])[0]
+    door = NetworkDoor(1, ["127.0.0.1"])
+    kind, port, _ = door.address.split(":", 2)
+    assert (kind, int(port) > 0) == ("tcp", True)
+    door.close()
 
 
 def test_survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
