@@ -16,7 +16,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from distrain.errors import WorldError
 
@@ -65,11 +66,12 @@ def rank_info(environ: Mapping[str, str] = os.environ) -> RankInfo:
         WorldError: a variable is no number, a rank lies outside its size, or two launchers contradict each other.
     """
     found = [info for read in (_openmpi, _hydra, _slurm) if (info := read(environ)) is not None]
+    torch = _torchrun(environ)
     if not found:
-        return _without_size(environ)
+        return _without_size(environ) if torch is None else _refuse(environ, torch)
     chosen = found[0]
-    rivals = [info for info in found[1:] if info.launcher != "slurm"]
-    for rival in rivals:
+    rivals = [info for info in found[1:] if info.launcher != "slurm" or (info.intra_size or 1) > 1]
+    for rival in (*rivals, *filter(None, [torch])):
         if (rival.rank, rival.size) != (chosen.rank, chosen.size):
             raise _contradiction(environ, chosen, rival)
     pmix_rank = _number(environ, "PMIX_RANK")
@@ -78,7 +80,15 @@ def rank_info(environ: Mapping[str, str] = os.environ) -> RankInfo:
             f"the environment contradicts itself: {_shown(environ, chosen.launcher)}, but PMIX_RANK={pmix_rank}. "
             f"{_NESTED}"
         )
-    return chosen
+    return _located(chosen, found[-1])
+
+
+def _located(info: RankInfo, step: RankInfo) -> RankInfo:
+    """With its place on the node, which srun tells where PMI does not."""
+    is_same = step.launcher == "slurm" and (step.rank, step.size) == (info.rank, info.size)
+    if info.intra_rank is not None or not is_same:
+        return info
+    return replace(info, intra_rank=step.intra_rank, intra_size=step.intra_size)
 
 
 _VARIABLES = {
@@ -90,6 +100,7 @@ _VARIABLES = {
     ),
     "hydra": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     "slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    "torchrun": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
 }
 
 _NESTED = (
@@ -113,6 +124,22 @@ def _slurm(environ: Mapping[str, str]) -> RankInfo | None:
         return None
     info = _read(environ, "slurm")
     return None if info is None or info.size == 1 else info
+
+
+def _torchrun(environ: Mapping[str, str]) -> RankInfo | None:
+    # The names are too common to mean anything without the one that is torchrun's own.
+    if "TORCHELASTIC_RUN_ID" not in environ:
+        return None
+    info = _read(environ, "torchrun")
+    return None if info is None or info.size == 1 else info
+
+
+def _refuse(environ: Mapping[str, str], torch: RankInfo) -> NoReturn:
+    raise WorldError(
+        f"torchrun started this process as rank {torch.rank} of {torch.size} ({_shown(environ, 'torchrun')}), but "
+        "ranks of distrain talk through MPI, which it does not start: each would train by itself. Take `distrain run` "
+        "in its place, or unset TORCHELASTIC_RUN_ID to train on one."
+    )
 
 
 def _read(environ: Mapping[str, str], launcher: str) -> RankInfo | None:
@@ -184,7 +211,18 @@ def _contradiction(environ: Mapping[str, str], one: RankInfo, other: RankInfo) -
     )
 
 
-_LAUNCHER_PREFIXES = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "HYDRA_", "HYDI_", "MPI_LOCAL", "SLURM_STEP_", "SLURM_PROCID")
+_LAUNCHER_PREFIXES = (
+    "OMPI_",
+    "PMI_",
+    "PMIX_",
+    "PRTE_",
+    "HYDRA_",
+    "HYDI_",
+    "MPI_LOCAL",
+    "SLURM_STEP_",
+    "SLURM_PROCID",
+    "TORCHELASTIC_",
+)
 
 
 def without_launcher(environ: Mapping[str, str]) -> dict[str, str]:

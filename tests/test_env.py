@@ -9,6 +9,7 @@ import pytest
 from distrain.env import ALONE, RankInfo, rank_info, without_launcher
 from distrain.errors import WorldError
 
+TORCH = {"TORCHELASTIC_RUN_ID": "none"}
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
 
 
@@ -76,6 +77,42 @@ STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
             RankInfo(5, 8, None, None, "openmpi"),
             id="mpiexec in an allocation, its helpers started by srun",
         ),
+        pytest.param(
+            {
+                **STEP,
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_LOCALID": "0",
+                "SLURM_NODEID": "1",
+                "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+                "PMIX_RANK": "1",
+                "PMI_RANK": "5",
+                "PMI_SIZE": "8",
+            },
+            RankInfo(5, 8, None, None, "hydra"),
+            id="hydra in an allocation, its helpers started by srun --mpi=pmix",
+        ),
+        pytest.param(
+            {
+                **STEP,
+                "SLURM_PROCID": "3",
+                "SLURM_STEP_NUM_TASKS": "4",
+                "SLURM_LOCALID": "1",
+                "SLURM_NODEID": "1",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+                "PMI_RANK": "3",
+                "PMI_SIZE": "4",
+            },
+            RankInfo(3, 4, 1, 2, "hydra"),
+            id="srun --mpi=pmi2 tells the place on the node",
+        ),
+        pytest.param({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, ALONE, id="names that mean nothing"),
+        pytest.param({**TORCH, "RANK": "0", "WORLD_SIZE": "1"}, ALONE, id="torchrun of one"),
+        pytest.param(
+            {**TORCH, "RANK": "1", "WORLD_SIZE": "2", "PMI_RANK": "1", "PMI_SIZE": "2"},
+            RankInfo(1, 2, None, None, "hydra"),
+            id="torchrun agrees",
+        ),
     ],
 )
 def test_rank_info(environ: dict[str, str], expected: RankInfo) -> None:
@@ -101,6 +138,35 @@ def test_rank_info(environ: dict[str, str], expected: RankInfo) -> None:
         pytest.param({"OMPI_COMM_WORLD_SIZE": "2"}, ["OMPI_COMM_WORLD_RANK is not set"], id="no rank"),
         pytest.param({"PMI_RANK": "one", "PMI_SIZE": "2"}, ["PMI_RANK='one'"], id="no number"),
         pytest.param({"PMIX_RANK": "1"}, ["PMIX_RANK=1", "how many"], id="pmix alone"),
+        pytest.param(
+            {
+                **STEP,
+                "SLURM_PROCID": "3",
+                "SLURM_STEP_NUM_TASKS": "4",
+                "SLURM_LOCALID": "3",
+                "SLURM_STEP_TASKS_PER_NODE": "4",
+                "PMI_RANK": "1",
+                "PMI_SIZE": "2",
+            },
+            ["hydra: rank 1 of 2 (PMI_RANK=1 PMI_SIZE=2)", "slurm: rank 3 of 4 (SLURM_PROCID=3", "inside another"],
+            id="mpiexec in each task of a step",
+        ),
+        pytest.param(
+            {**STEP, "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "PMIX_RANK": "0"},
+            ["SLURM_PROCID=1", "PMIX_RANK=0"],
+            id="srun and pmix",
+        ),
+        pytest.param(
+            {**TORCH, "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+            ["torchrun started this process as rank 1 of 2 (RANK=1 WORLD_SIZE=2 LOCAL_RANK=1)", "distrain run"],
+            id="torchrun alone",
+        ),
+        pytest.param(
+            {**TORCH, "RANK": "1", "WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"},
+            ["openmpi: rank 0 of 4", "torchrun: rank 1 of 2 (RANK=1 WORLD_SIZE=2)", "inside another"],
+            id="torchrun and mpiexec",
+        ),
+        pytest.param({**TORCH, "RANK": "2", "WORLD_SIZE": "2"}, ["RANK=2 WORLD_SIZE=2"], id="torchrun outside"),
         pytest.param(
             {"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALRANKID": "2", "MPI_LOCALNRANKS": "2"},
             ["MPI_LOCALRANKID=2"],

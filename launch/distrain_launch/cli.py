@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distrain", description="Starts training scripts on one rank or on many.")
     parser.add_argument("--version", action="version", version=f"distrain {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add_run(commands.add_parser("run", help="start the ranks of a job on this machine"))
+    _add_run(commands.add_parser("run", help="start the ranks of a job on this machine or on several"))
     module.add_to(commands, "feed", "read samples for ranks on other hosts", "distrain.iterators.feed.remote")
     bench.add_to(commands)
     doctor.add_to(commands)
@@ -87,8 +87,21 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="seconds before the first restart, doubled from one to the next (default: %(default)g)",
     )
     parser.add_argument("--mpiexec", metavar="PATH", help="the mpiexec to use (default: of this environment)")
+    _add_hosts(parser)
     parser.add_argument("script", help="the training script")
     parser.add_argument("args", nargs=argparse.REMAINDER, help="arguments of the script")
+
+
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hosts", metavar="LIST", help="hosts, each with a number of ranks, as a:4,b:4")
+    parser.add_argument("--hostfile", metavar="FILE", help="the same from a file with a line for each host")
+    parser.add_argument(
+        "--launcher",
+        choices=["auto", "mpiexec", "srun"],
+        default="auto",
+        help="who starts the ranks in an allocation of Slurm (default: srun on several nodes if it fits mpi4py's MPI)",
+    )
+    parser.add_argument("--oversubscribe", action="store_true", help="allow more ranks than the hosts have room for")
 
 
 def _version() -> str:
@@ -115,4 +128,8 @@ def _request(options: argparse.Namespace) -> Request:
         max_restarts=options.max_restarts,
         restart_delay=options.restart_delay,
         mpiexec=options.mpiexec,
+        hosts=options.hosts,
+        hostfile=options.hostfile,
+        launcher=options.launcher,
+        oversubscribe=options.oversubscribe,
     )

@@ -12,18 +12,11 @@ from pathlib import Path
 
 from distrain.env import rank_info
 from distrain.errors import LaunchError, WorldError
-from distrain_launch import mpiexec
-from distrain_launch.ask import ask
+from distrain_launch import mpiexec, srun
 from distrain_launch.finding import Finding, ok, problem, warning
+from distrain_launch.library import ask_library, short
 from distrain_launch.mpiexec import Mpiexec
 
-_LIBRARY = """
-import mpi4py
-mpi4py.rc.initialize = mpi4py.rc.finalize = False
-from mpi4py import MPI
-tell("library", MPI.Get_library_version().strip("\\0 \\n"))
-tell("standard", MPI.Get_version())
-"""
 _NAMES = {"openmpi": "Open MPI", "hydra": "Hydra"}  # the latter of MPICH, Intel MPI and their relatives
 _EXTRAS = {"openmpi": "openmpi", "hydra": "mpich"}
 
@@ -41,6 +34,7 @@ def findings(given: str | None, limit_s: float) -> Iterator[Finding]:
         return
     found, library = _library(limit_s)
     yield found
+    yield from _allocation(library)
     try:
         starter = mpiexec.find(given)
     except LaunchError as error:
@@ -74,7 +68,7 @@ def _surroundings() -> Finding:
 
 def _library(limit_s: float) -> tuple[Finding, str]:
     """What is said of the library, and how it calls itself."""
-    answer = ask(_LIBRARY, limit_s)
+    answer = ask_library(limit_s)
     if "library" not in answer.values:
         remedy = (
             f"Install an MPI beside it, `{sys.executable} -m pip install distrain[mpich]`; or load the site's MPI and "
@@ -86,10 +80,22 @@ def _library(limit_s: float) -> tuple[Finding, str]:
     return ok("mpi", f"{short(library)} (MPI {standard}), which mpi4py loads"), library
 
 
-def short(library: str) -> str:
-    """The name and version at the beginning of what a library says of itself."""
-    first = library.splitlines()[0] if library else ""
-    return re.sub(r"\s+", " ", first.partition(",")[0].replace("Version:", ""))
+def _allocation(library: str) -> Iterator[Finding]:
+    """How ranks start inside an allocation of Slurm."""
+    here, program = srun.allocation(os.environ), shutil.which("srun")
+    if here is None:
+        return
+    place = f"job {here.job} with {here.nodes} node{'s' * (here.nodes > 1)}"
+    if program is None:
+        yield warning("slurm", f"{place}, but no srun on the PATH", "Add the folder of Slurm's commands to the PATH.")
+        return
+    try:
+        kind = srun.kind(library, srun.offered(program), os.environ)
+    except LaunchError as error:
+        fact, remedy = _halves(str(error))
+        yield warning("slurm", f"{place}; {fact}", remedy)
+    else:
+        yield ok("slurm", f"{place}; srun --mpi={kind} fits mpi4py's MPI")
 
 
 def _make(text: str) -> str | None:

@@ -240,12 +240,16 @@ def visible_gpus(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[Gpu, ...]:
     """
     if visible is None:
         return gpus
-    names = [name.strip() for name in visible.split(",")]
-    if names[0] in ("", "-1", "NoDevFiles"):  # the ways to say "none"; the last one is Slurm's
-        return ()
+    names = device_names(visible)
     if len(set(names)) < len(names):
         raise LaunchError(f"CUDA_VISIBLE_DEVICES={visible} names a GPU twice. Name each GPU once.")
     return tuple(_named(name, gpus, visible) for name in names)
+
+
+def device_names(visible: str) -> tuple[str, ...]:
+    """The devices in the text of CUDA_VISIBLE_DEVICES."""
+    names = tuple(name.strip() for name in visible.split(","))
+    return () if names[0] in ("", "-1", "NoDevFiles") else names  # the ways to say "none"; the last one is Slurm's
 
 
 def _named(name: str, gpus: tuple[Gpu, ...], visible: str) -> Gpu:

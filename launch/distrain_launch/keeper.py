@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import selectors
@@ -38,6 +39,7 @@ _HEADER = struct.Struct("!BI")
 CHUNK = 2**16
 _BACKLOG = 2**20  # bytes the launcher has not taken; from there on the rank has to wait
 
+ABROAD = "tcp:"  # begins the address of a launcher that may be on another host
 FORWARDED = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -84,8 +86,7 @@ class Keeper:
     def __init__(self, path: str, command: list[str]) -> None:
         self.path = path
         self.command = command
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
+        self.socket = _connect(path)
         self.inbox = Inbox()
         self.outgoing = bytearray()
         self.selector = selectors.DefaultSelector()
@@ -103,7 +104,10 @@ class Keeper:
 
     def run(self) -> int:
         """Keeps the rank until it has ended and the launcher says good-bye; returns the rank's exit code."""
-        self._send(HELLO, {"host": socket.gethostname(), "pid": os.getpid(), "environ": _told_by_the_launcher()})
+        hello = {"host": socket.gethostname(), "pid": os.getpid(), "environ": _told_by_the_launcher()}
+        if self.path.startswith(ABROAD):
+            hello["machine"] = _beside("survey").survey(self.command)
+        self._send(HELLO, hello)
         self.socket.setblocking(False)
         self.selector.register(self.socket, selectors.EVENT_READ, self._on_socket)
         self.selector.register(self.alarm, selectors.EVENT_READ, self._on_alarm)
@@ -259,6 +263,25 @@ class Keeper:
                 kill(pid)
         else:
             end_family(os.getpid())
+
+
+def _connect(path: str) -> Any:
+    """The line to the launcher."""
+    if path.startswith(ABROAD):
+        return _beside("link").connect(path)
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(path)
+    return line
+
+
+def _beside(name: str) -> Any:
+    """A file of this folder, which needs no more than the standard library either."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def end_family(ancestor: int, spared: Container[int] = ()) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distrain.errors import LaunchError
+from distrain_launch.hosts import Host
 
 _VERSION_TIMEOUT_S = 30
 
@@ -108,24 +109,48 @@ def implementation(version: str, path: str) -> str:
     )
 
 
-def command(mpiexec: Mpiexec, ranks: int, program: Sequence[str], machine: Machine) -> Command:
-    """The command that starts the ranks of a job on this machine.
+def command(
+    mpiexec: Mpiexec,
+    ranks: int,
+    program: Sequence[str],
+    machine: Machine,
+    hosts: Sequence[Host] = (),
+    exported: Sequence[str] = (),
+) -> Command:
+    """The command that starts the ranks of a job.
 
     Args:
         mpiexec: the program that starts them.
         ranks: how many.
         program: command line of each rank.
         machine: cores and user of this machine.
+        hosts: where they run, in this order; none: mpiexec decides, which is this machine or the batch job's.
+        exported: names of variables that the ranks of other hosts must find too.
     """
-    options = ["-n", str(ranks)]
-    variables = {}
+    options, variables = ["-n", str(ranks)], {}
     if mpiexec.implementation == "openmpi":
         # Bound to one core each, ranks could not use the threads that distrain gives them.
-        options += ["--bind-to", "none"]
-        if ranks > machine.cores:
-            options += ["--map-by", ":OVERSUBSCRIBE"]
+        options += ["--bind-to", "none", *_openmpi_places(ranks, machine, hosts)]
+        options += [word for name in exported for word in ("-x", name)]  # Hydra passes on the whole environment
         if machine.is_root:  # as in a container; Open MPI asks for the word twice, its newer runtime by another name
             for prefix in ("OMPI", "PRTE"):
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT"] = "1"
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
+    elif hosts:
+        options += _hydra_places(hosts)
     return Command([mpiexec.path, *options, *program], variables)
+
+
+def _openmpi_places(ranks: int, machine: Machine, hosts: Sequence[Host]) -> list[str]:
+    if not hosts:
+        return ["--map-by", ":OVERSUBSCRIBE"] if ranks > machine.cores else []
+    is_full = ranks > sum(host.slots for host in hosts)
+    names = ",".join(f"{host.name}:{host.slots}" for host in hosts)
+    return ["--host", names, "--map-by", "slot:OVERSUBSCRIBE" if is_full else "slot"]
+
+
+def _hydra_places(hosts: Sequence[Host]) -> list[str]:
+    slots = {host.slots for host in hosts}
+    if len(slots) == 1:  # which Intel MPI understands too
+        return ["-hosts", ",".join(host.name for host in hosts), "-ppn", str(slots.pop())]
+    return ["-hosts", ",".join(f"{host.name}:{host.slots}" for host in hosts)]

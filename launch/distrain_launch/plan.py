@@ -98,6 +98,52 @@ def places(hardware: Hardware, ranks: int, all_gpus: bool = False) -> list[Place
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What another host has for its ranks.
+
+    Attributes:
+        host: its name.
+        cores: physical cores that they may use.
+        gpus: GPUs as CUDA names them.
+        is_bound: each rank may have been given its own GPUs already.
+        own: cores that the rank has for itself; None: all its ranks share those of the host.
+    """
+
+    host: str
+    cores: int
+    gpus: tuple[str, ...] = ()
+    is_bound: bool = False
+    own: int | None = None
+
+
+def place_in(room: Room, intra_rank: int | None, intra_size: int | None, all_gpus: bool = False) -> Place:
+    """What a rank of another host gets: a GPU of its own, and threads. It stays where its starter has put it.
+
+    Args:
+        room: the host, as the rank sees it.
+        intra_rank, intra_size: which of how many ranks of that host; None: who starts them does not tell.
+        all_gpus: every rank sees every GPU, and the script chooses.
+
+    Raises:
+        LaunchError: there are GPUs, but fewer than ranks.
+    """
+    ranks = intra_size or 1
+    threads = room.own or max(1, room.cores // ranks)
+    if intra_rank is None or ranks == 1 or all_gpus or not room.gpus:
+        return Place(None, (), threads)
+    if ranks > len(room.gpus):
+        if room.is_bound:
+            return Place(None, (), threads)
+        raise LaunchError(
+            f"{ranks} ranks on {room.host}, but {len(room.gpus)} GPU{'s' * (len(room.gpus) > 1)} "
+            f"({', '.join(room.gpus)}). Put fewer ranks there; or, to train on the CPU, set CUDA_VISIBLE_DEVICES to "
+            "nothing; or give --all-gpus, with which every rank sees every GPU and the script chooses."
+        )
+    name = room.gpus[intra_rank]
+    return Place(Gpu(name, name), (), threads)
+
+
 def _shares_of_nodes(hardware: Hardware, gpus: Sequence[Gpu | None]) -> list[list[Cpu]]:
     """The processors each rank stays on; none: it is left alone."""
     nodes = {cpu.node for cpu in hardware.cpus}

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from distrain.env import rank_info
 from distrain.errors import ArgumentError, LaunchError
-from distrain_launch import mpiexec, plan, restart
+from distrain_launch import mpiexec, plan, restart, several
+from distrain_launch.abroad import Abroad
 from distrain_launch.conclusion import Attempt
 from distrain_launch.hardware import Hardware
 from distrain_launch.mpiexec import Command, Machine
 from distrain_launch.output import Output
+from distrain_launch.plan import Place
 from distrain_launch.restart import Restarts
+from distrain_launch.several import Start, Wish
 from distrain_launch.supervise import Job, Supervisor
 
 
@@ -42,6 +45,10 @@ class Request:
     restart_delay: float = 1.0
     mpiexec: str | None = None
     is_module: bool = False
+    hosts: str | None = None
+    hostfile: str | None = None
+    launcher: str = "auto"
+    oversubscribe: bool = False
 
 
 def run(request: Request) -> int:
@@ -62,20 +69,25 @@ def run(request: Request) -> int:
     if request.dry_run:
         variables["DISTRAIN_DRY_RUN"] = "1"
     variables["DISTRAIN_GRACE"] = f"{request.grace:g}"
-    is_plain = not (request.log_dir or request.shown or request.quiet or request.max_restarts)
+    wish = Wish(request.hosts, request.hostfile, request.launcher, request.oversubscribe, request.mpiexec)
+    is_plain = not (request.log_dir or request.shown or request.quiet or request.max_restarts or wish.is_given)
     if request.ranks == 1 and is_plain:
         return _become(program, variables)
-    hardware = Hardware.here()
-    ranks = request.ranks or _choose(request, hardware)
-    if ranks == 1 and is_plain:
-        return _become(program, variables)
+    found = several.start(wish, request.ranks)
+    if found is None:
+        hardware = Hardware.here()
+        ranks = request.ranks or _choose(request, hardware)
+        if ranks == 1 and is_plain:
+            return _become(program, variables)
+        places, command, abroad = plan.places(hardware, ranks, request.all_gpus), _command(request, ranks), None
+    else:
+        places, command, abroad = _elsewhere(request, found)
     for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"):  # what a rank has printed, and where it was, is not lost
         if not os.environ.get(name):
             variables[name] = "1"
-    places = plan.places(hardware, ranks, request.all_gpus)
-    command = _command(request, ranks)
-    job = Job(places, variables, _log_dir(request.log_dir), request.shutdown_timeout, request.grace)
-    shown = _shown(request, ranks)
+    log_dir = _log_dir(request.log_dir)
+    job = Job(places, variables, log_dir, request.shutdown_timeout, request.grace, abroad)
+    shown = _shown(request, len(places))
 
     def start(more: Mapping[str, str]) -> Attempt:
         return Supervisor(command, program, replace(job, variables={**variables, **more}), Output(shown)).run()
@@ -84,6 +96,18 @@ def run(request: Request) -> int:
         return start({}).code
     restarts = Restarts(request.max_restarts, request.restart_delay)
     return restart.run(start, restarts, lambda text: Output(shown).say(text))
+
+
+_Starter = Callable[[Sequence[str]], Command]  # what starts one keeper a rank, from the command line of a keeper
+
+
+def _elsewhere(request: Request, start: Start) -> tuple[list[Place], _Starter, Abroad]:
+    """Places that count the ranks, what starts them, and their hosts; with a word about them."""
+    _check_mpi(start.ranks)
+    if not request.quiet:
+        print(f"distrain: {start.reason}", file=sys.stderr)
+    places = [Place(None, (), 1)] * start.ranks
+    return places, start.command, Abroad(start.hosts, request.all_gpus, start.is_bound)
 
 
 def _has_mpi() -> bool:
@@ -98,17 +122,21 @@ def _choose(request: Request, hardware: Hardware) -> int:
     return ranks
 
 
-def _command(request: Request, ranks: int) -> Callable[[Sequence[str]], Command]:
+def _command(request: Request, ranks: int) -> _Starter:
     """What starts one keeper a rank; a single one needs no mpiexec."""
     if ranks == 1:
         return lambda keeper: Command(list(keeper))
+    _check_mpi(ranks)
+    starter = mpiexec.find(request.mpiexec)
+    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
+
+
+def _check_mpi(ranks: int) -> None:
     if not _has_mpi():
         raise LaunchError(
             f"{ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
             "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
         )
-    starter = mpiexec.find(request.mpiexec)
-    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
 
 
 def _become(program: list[str], variables: dict[str, str]) -> int:

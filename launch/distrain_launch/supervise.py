@@ -16,22 +16,21 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distrain.env import rank_info
+from distrain.env import RankInfo, rank_info
 from distrain.errors import LaunchError
 from distrain_launch import collectives, keeper, report
+from distrain_launch.abroad import Abroad
 from distrain_launch.conclusion import Attempt, End, conclude
+from distrain_launch.door import Connection, Door, LocalDoor
 from distrain_launch.keeper import Inbox, pack
 from distrain_launch.mortal import die_with
 from distrain_launch.mpiexec import Command
@@ -48,7 +47,6 @@ _REAP_S = 0.3  # from the death of a keeper to the visible end of a killed mpiex
 _DESERTER_S = 5.0  # after a rank that ended without a failure while others go on
 _GIVE_UP_S = 3.0  # after SIGKILL
 _MPIEXEC_S = 5.0  # from the end of the ranks to that of mpiexec
-_LONGEST_SOCKET = 100  # bytes of its path
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +54,12 @@ class Job:
     """What the ranks get.
 
     Attributes:
-        places: what each rank of the machine gets, in their order.
+        places: what each rank gets, in their order; where they run on several hosts only their number counts.
         variables: what all of them find in their environment.
         log_dir: folder for a file of what each rank prints; None: there are none.
         shutdown_timeout: seconds from Ctrl-C to the end of ranks that do not end by themselves.
         grace: seconds from SIGTERM, or from the first rank that has stopped to be started again, to that end.
+        abroad: the hosts, if they are not this machine alone.
     """
 
     places: Sequence[Place]
@@ -68,13 +67,26 @@ class Job:
     log_dir: Path | None = None
     shutdown_timeout: float = 10.0
     grace: float = 60.0
+    abroad: Abroad | None = None
+
+    def door(self) -> Door:
+        """Where the keepers are waited for."""
+        return LocalDoor(len(self.places)) if self.abroad is None else self.abroad.door(len(self.places))
+
+    def place(self, info: RankInfo, hello: Mapping[str, Any]) -> Place:
+        """What a rank gets, from what its keeper tells.
+
+        Raises:
+            LaunchError: it cannot run on that host.
+        """
+        return self.places[info.rank] if self.abroad is None else self.abroad.place(info, hello)
 
 
 @dataclass(slots=True)
 class _Line:
     """The connection to the keeper of a rank."""
 
-    socket: socket.socket
+    socket: Connection
     inbox: Inbox = field(default_factory=Inbox)
     rank: Rank | None = None
     pid: int = 0
@@ -106,13 +118,9 @@ class Supervisor:
     ) -> None:
         self.job = job
         self.output = output
-        self.folder = _socket_folder()
-        path = str(self.folder / "launcher")
-        self.command = command(keeper_command(path, program))
+        self.door = job.door()
+        self.command = command(keeper_command(self.door.address, program))
         self.selector = selectors.DefaultSelector()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(len(job.places))
         self.lines: list[_Line] = []
         self.ranks: dict[int, Rank] = {}
         self.received: list[int] = []
@@ -152,7 +160,7 @@ class Supervisor:
         try:
             self.mpiexec = subprocess.Popen(
                 arguments,
-                env={**os.environ, **self.command.variables},
+                env={**os.environ, **self.command.variables, **self.door.variables},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -165,20 +173,25 @@ class Supervisor:
         assert self.mpiexec.stdout is not None
         pipe = self.mpiexec.stdout.fileno()
         self.selector.register(pipe, selectors.EVENT_READ, lambda: self._on_words(pipe))
-        self.selector.register(self.listener, selectors.EVENT_READ, self._on_keeper)
+        self.selector.register(self.door, selectors.EVENT_READ, self._on_keeper)
 
     # What comes in
 
     def _on_keeper(self) -> None:
-        line = _Line(self.listener.accept()[0])
+        try:
+            line = _Line(self.door.accept())
+        except OSError:  # it is gone already
+            return
         self.lines.append(line)
         self.selector.register(line.socket, selectors.EVENT_READ, lambda: self._on_message(line))
         if len(self.lines) == len(self.job.places):
-            self._forget_folder()
+            self.door.forget()
 
     def _on_message(self, line: _Line) -> None:
         try:
             data = line.socket.recv(keeper.CHUNK)
+        except BlockingIOError:  # a part of a message
+            return
         except ConnectionError:
             data = b""
         for kind, content in line.inbox.take(data):
@@ -207,7 +220,7 @@ class Supervisor:
             rank.code, rank.was_ended = -signal.SIGTERM, True
             line.send(keeper.BYE)
             return
-        place = self.job.places[info.rank]
+        place = self.job.place(info, hello)
         variables = {**self.job.variables, **place.variables(os.environ)}
         if info.rank == 0 and self.output.terminal:  # it sees a pipe, but what it prints ends on this terminal
             variables["DISTRAIN_TERMINAL"] = "{}x{}".format(*self.output.terminal)
@@ -252,7 +265,9 @@ class Supervisor:
     def _on_lost(self, rank: Rank, keeper_pid: int) -> None:
         """The keeper ended without a word, so it was killed, and its rank with it."""
         rank.code, rank.ended, rank.was_ended = -signal.SIGKILL, time.time(), self.is_ending
-        rank.text = f"was lost: the process that looks after it (pid {keeper_pid}) was killed, and the rank with it."
+        rank.text = (
+            f"was lost: the process that looks after it (pid {keeper_pid}) {self.door.loss}, and the rank with it."
+        )
         if not self.is_ending:
             if self.decide_at is None:  # nothing else has failed before
                 self.mpiexec_failed = self._mpiexec_was_killed()
@@ -374,8 +389,7 @@ class Supervisor:
         """
         for line in self.lines:
             line.send(keeper.BYE)
-        self.listener.close()
-        self._forget_folder()
+        self.door.close()
         if self.mpiexec is not None:
             try:
                 self.mpiexec.wait(_MPIEXEC_S if self.give_up_at is None else _AFTER_FAILURE_S)
@@ -390,9 +404,6 @@ class Supervisor:
         for line in self.lines:
             line.socket.close()
         self.selector.close()
-
-    def _forget_folder(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)  # a keeper may be first, when the launcher ends early
 
     def _conclude(self) -> Attempt:
         """Says what went wrong, last of all."""
@@ -413,17 +424,3 @@ class Supervisor:
         attempt = conclude(list(self.ranks.values()), len(self.job.places), end)
         self.output.say(attempt.words)
         return attempt
-
-
-def _socket_folder() -> Path:
-    """A folder that only this user can enter."""
-    try:
-        folder = tempfile.mkdtemp(prefix="distrain-")
-        if len(os.fsencode(folder)) < _LONGEST_SOCKET - len("/launcher"):
-            return Path(folder)
-        os.rmdir(folder)  # the system has room for about a hundred bytes
-        return Path(tempfile.mkdtemp(prefix="distrain-", dir="/tmp"))
-    except OSError as error:
-        raise LaunchError(
-            f"no folder for temporary files: {error}. Set TMPDIR to one that can be written to."
-        ) from error

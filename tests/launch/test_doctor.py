@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from distrain_launch.doctor_mpi import short, version_of
+from distrain_launch.doctor_mpi import version_of
 from distrain_launch.doctor_software import PACKAGES, numbers
+from distrain_launch.library import short
 from distrain_launch.mpiexec import find
 
 DOCTOR = ["-m", "distrain_launch", "doctor"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from distrain.errors import LaunchError
+from distrain_launch.hosts import Host
 from distrain_launch.mpiexec import Command, Machine, Mpiexec, command, find, implementation
 
 AS_ROOT = {
@@ -47,6 +48,28 @@ def test_an_unknown_make_is_refused() -> None:
 def test_command(make: str, count: int, machine: Machine, options: list[str], variables: dict[str, str]) -> None:
     made = command(Mpiexec("/x/mpiexec", make), count, ["python", "a b.py", "-n"], machine)
     assert made == Command(["/x/mpiexec", *options, "python", "a b.py", "-n"], variables)
+
+
+AB, AAB = [Host("a", 2), Host("b", 2)], [Host("a", 2), Host("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("make", "count", "hosts", "options"),
+    [
+        ("hydra", 4, AB, ["-n", "4", "-hosts", "a,b", "-ppn", "2"]),
+        ("hydra", 3, AAB, ["-n", "3", "-hosts", "a:2,b:1"]),
+        ("openmpi", 4, AB, ["-n", "4", "--bind-to", "none", "--host", "a:2,b:2", "--map-by", "slot", "-x", "X"]),
+        (
+            "openmpi",
+            4,
+            AAB,
+            ["-n", "4", "--bind-to", "none", "--host", "a:2,b:1", "--map-by", "slot:OVERSUBSCRIBE", "-x", "X"],
+        ),
+    ],
+)
+def test_command_for_several_hosts(make: str, count: int, hosts: list[Host], options: list[str]) -> None:
+    made = command(Mpiexec("/x/mpiexec", make), count, ["python"], Machine(1, False), hosts, ["X"])
+    assert made == Command(["/x/mpiexec", *options, "python"], {})
 
 
 def _program(path: Path, text: str) -> Path:
