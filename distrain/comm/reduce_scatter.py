@@ -31,9 +31,9 @@ def reduce_scatter(channel: Channel, rank: int, flat: NDArray[Any], bounds: Boun
     Args:
         channel: of the ranks.
         rank: of this process.
-        flat: the array; not changed.
+        flat: the array; not changed, but where `out` lies.
         bounds: each rank's part of it; together they may leave something out.
-        out: where this rank's part of the sum goes; the dtype of `flat`, and not in its memory.
+        out: where this rank's part of the sum goes; the dtype of `flat`, and possibly this rank's part of it.
     """
     done = 0
     for first, last in _windows(flat.size, channel.max_count):

@@ -48,7 +48,6 @@ class Exchange:
         self._comm, self._groups, self._loose, self._plan = comm, groups, loose, plan
         self._ticket = ticket
         self._wires = [self._wire(group) for group in groups]
-        self._own_sums = [self._room(group, wire) for group, wire in zip(groups, self._wires, strict=True)]
         self._numbers = {id(param): (g, i) for g, group in enumerate(groups) for i, param in enumerate(group.params)}
         self._bucket_bytes: int | None = None
         self._buckets: list[Bucket] = []
@@ -63,39 +62,35 @@ class Exchange:
             return None
         return np.empty(len(group.buffer), dtype)
 
-    def _room(self, group: FlatGroup, wire: NDArray[Any] | None) -> NDArray[Any] | None:
-        """Host memory for the sums of this rank's part, if it gets those only."""
-        if not group.spread.is_scattered:
-            return None
-        return np.empty(group.own[1] - group.own[0], group.buffer.dtype if wire is None else wire.dtype)
-
     def _sum(self, g: int, start: int, stop: int) -> None:
         began = time.perf_counter()
         self._sum_slice(g, start, stop)
         clock.lap("sending", began)
 
     def _sum_slice(self, g: int, start: int, stop: int) -> None:
-        own, end = self._own_sums[g], len(self._groups[g].grad)
-        if own is None:
+        group = self._groups[g]
+        if not group.spread.is_scattered:
             self._sum_for_all(g, start, stop)
             return
+        end = len(group.grad)
         if stop > end:  # what the buffer ends with is for all ranks
             self._sum_for_all(g, end, stop)
-        self._sum_own(g, start, min(stop, end), own)
+        self._sum_own(g, start, min(stop, end))
 
-    def _sum_own(self, g: int, start: int, stop: int, own: NDArray[Any]) -> None:
+    def _sum_own(self, g: int, start: int, stop: int) -> None:
         """Sums a slice of a group's gradients, of which this rank gets what lies in its part."""
-        group, wire = self._groups[g], self._wires[g]
-        given = group.buffer[start:stop]
-        if wire is not None:
-            with np.errstate(over="ignore"):
-                wire[start:stop] = backend.to_cpu(given)
-            given = wire[start:stop]
+        group, wire, rank = self._groups[g], self._wires[g], self._comm.rank
         bounds = clip(group.slices, start, stop)
-        low, high = (start + edge for edge in bounds[self._comm.rank])
-        out = own[: high - low]
-        reduce_scatter(self._comm.channel, self._comm.rank, given, bounds, out)
-        backend.copyto(group.buffer[low:high], out)
+        low, high = bounds[rank]
+        flat = group.buffer[start:stop]
+        if wire is None:
+            reduce_scatter(self._comm.channel, rank, flat, bounds, flat[low:high])
+            return
+        part = wire[start:stop]
+        with np.errstate(over="ignore"):
+            part[...] = backend.to_cpu(flat)
+        reduce_scatter(self._comm.channel, rank, part, bounds, part[low:high])
+        backend.copyto(flat[low:high], part[low:high])
 
     def _sum_for_all(self, g: int, start: int, stop: int) -> None:
         flat, wire = self._groups[g].buffer[start:stop], self._wires[g]

@@ -30,6 +30,9 @@ def check(count, dtype, bounds):
     module.reduce_scatter(channel, rank, mine, bounds, out)
     np.testing.assert_array_equal(out, total[slice(*bounds[rank])])
     np.testing.assert_array_equal(mine, before)
+    here = mine[slice(*bounds[rank])]
+    module.reduce_scatter(channel, rank, mine, bounds, here)
+    np.testing.assert_array_equal(here, out)
     whole = np.full(count, -1, dtype)
     whole[slice(*bounds[rank])] = out
     module.allgather(channel, whole, bounds)
