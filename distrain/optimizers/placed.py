@@ -47,6 +47,7 @@ class PlacedOptimizer(Optimizer):
         self._layout: Layout = []
         self._ticket = 0
         self._shards_state = False
+        self._wants_whole_gradients = False
         self._spread = spread.WHOLE
         self._gathered: spread.WholeState | None = None
 
@@ -161,7 +162,7 @@ class PlacedOptimizer(Optimizer):
         """Whether each rank keeps only its part of the state; see `shard_state`."""
         return self._shards_state
 
-    def shard_state(self, use: bool = True) -> None:
+    def shard_state(self, use: bool = True, *, whole_gradients: bool | None = None) -> None:
         """Lets each rank keep only its part of the optimizer's state (ZeRO stage 1), and update that part.
 
         With N ranks, each has 1/N of the moments and of the float32 masters. It gets the sums of its part of the
@@ -176,6 +177,8 @@ class PlacedOptimizer(Optimizer):
 
         Args:
             use: False: every rank has all of the state, as at first.
+            whole_gradients: sum all gradients on every rank in any case, for code that looks at them after the update,
+                such as ParameterStatistics. None: as said before, at first not.
 
         Raises:
             ArgumentError: gradients are exchanged with double buffering.
@@ -183,7 +186,10 @@ class PlacedOptimizer(Optimizer):
         _require_no_double(use, self._exchange_settings)
         if not use:
             self._make_whole()
+            self._spread = spread.WHOLE
         self._shards_state = use
+        if whole_gradients is not None:
+            self._wants_whole_gradients = whole_gradients
         self._place_anew()
 
     def _choose_spread(self) -> None:
@@ -197,11 +203,13 @@ class PlacedOptimizer(Optimizer):
 
     def _allows_parts(self) -> bool:
         """Whether nothing needs the gradients of all parameters."""
+        if self._wants_whole_gradients or reproducible.shards():
+            return False
         allow = [
             getattr(hook, "elementwise", False) or getattr(hook, "works_on_parts", False)
             for hook, _ in self.hooks.values()
         ]
-        return all(allow) and not reproducible.shards() and not any([p.update_rule.hooks for p in self.params()])
+        return all(allow) and not any([p.update_rule.hooks for p in self.params()])
 
     def _make_whole(self) -> None:
         """Gives every rank all of the state; a collective call if it is spread."""

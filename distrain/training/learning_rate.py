@@ -119,7 +119,7 @@ def find_learning_rate(
         reporter.add_observers(name, one.target.namedlinks(skipself=True))
     found = LearningRates([], [], [])
     average, best = 0.0, math.inf
-    with _as_before(updater), _hyperparameters_as_before(optimizer):
+    with _whole_state(updater), _as_before(updater), _hyperparameters_as_before(optimizer):
         for step in range(steps):
             rate = low * (high / low) ** (step / (steps - 1))
             setattr(optimizer, attr, rate)
@@ -147,6 +147,20 @@ def _loss_of_the_job(observation: dict[str, Any], key: str, comm: Any) -> float:
         names = ", ".join(map(repr, means)) or "nothing"
         raise ArgumentError(f"find_learning_rate looks at {key!r}, but what the model reports is {names}")
     return means[key]
+
+
+@contextmanager
+def _whole_state(updater: Updater) -> Iterator[None]:
+    """A `with` block in which every rank has all of the optimizers' state, which it can put back."""
+    optimizers = updater.get_all_optimizers().values()
+    sharded = [optimizer for optimizer in optimizers if getattr(optimizer, "is_state_sharded", False)]
+    for optimizer in sharded:
+        optimizer.shard_state(False)
+    try:
+        yield
+    finally:
+        for optimizer in sharded:
+            optimizer.shard_state()
 
 
 @contextmanager

@@ -190,7 +190,26 @@ for prepare in (plain, with_hooks(WeightDecay(0.1)), with_hooks_of_its_own):
 # On and off in the middle.
 whole = train(optimizers.Adam, plain, never)
 for shards in (lambda step: step > 3, lambda step: step < 9, lambda step: step % 4 < 2):
-    check_same(whole, train(optimizers.Adam, plain, shards), "on and off")
+    other = train(optimizers.Adam, plain, shards)
+    check_same(whole, other, "on and off")
+    (group,) = other._groups
+    assert (len(group.state["m"]) == len(group.array)) == (size == 1 or not shards(13))
+
+
+# What happens on one rank only and does not change the model: it is moved and back.
+model = MLP()
+model.steps = 9
+one, other = optimizers.Adam().setup(model), optimizers.Adam().setup(model.copy("copy"))
+other.shard_state()
+for step in range(4):
+    if comm.rank == 0 and step == 2:
+        for param in other.target.params():
+            param.unbind()
+    for optimizer in (one, other):
+        distrain.minibatch.announce(minibatch.Share(step, comm.rank * 4, 4, 4 * size))
+        optimizer.update(optimizer.target, X[comm.rank * 4 :][:4], T[comm.rank * 4 :][:4])
+minibatch.announce(None)
+check_same(one, other, "moved and back")
 
 
 # Each rank has its part of the state, and no more.
@@ -206,6 +225,9 @@ large.shard_state()
 for _ in range(2):
     large.update(lambda: F.sum(large.target.w) + F.sum(large.target.v))
     assert (large.target.w.grad is None) == (size > 1)  # no rank has all of it
+large.shard_state(whole_gradients=True)
+large.update(lambda: F.sum(large.target.w) + F.sum(large.target.v))
+np.testing.assert_allclose(large.target.w.grad, 1, rtol=1e-6)
 nbytes = sum(array.nbytes for group in large._groups for array in group.state.values())
 assert abs(nbytes - 2 * 4 * 7333 / size) <= 2 * 64, nbytes
 assert sum(array.nbytes for p in large.target.params() for array in p.update_rule.state.values()) == nbytes
