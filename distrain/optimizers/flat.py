@@ -158,7 +158,8 @@ class FlatGroup:
         self.slices = spread.slices(total, self.array.itemsize)
         self.own = self.slices[spread.rank]
         self.seen = low, high = self.own if spread.is_scattered else (0, total)
-        self.step_grad = _zeros(high - low, np.float32, xp) if self.has_master else self.grad[low:high]
+        self._seen_grad = self.grad[low:high]
+        self.step_grad = _zeros(high - low, np.float32, xp) if self.has_master else self._seen_grad
         self.state = {name: _zeros(self.own[1] - self.own[0], state_dtype, xp) for name in names}
         self.state_dtype = state_dtype
         self._scratch: list[Array] = []
@@ -200,7 +201,7 @@ class FlatGroup:
 
     def scale_grad(self, factor: float) -> None:
         """Multiplies the gradients, and brings them to `step_grad`."""
-        grad = self.grad[slice(*self.seen)]
+        grad = self._seen_grad
         if self.has_master:
             self.xp.multiply(grad, np.float32(factor), out=self.step_grad)
             if factor != 1.0:
