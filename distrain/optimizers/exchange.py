@@ -82,15 +82,15 @@ class Exchange:
         group, wire, rank = self._groups[g], self._wires[g], self._comm.rank
         bounds = clip(group.slices, start, stop)
         low, high = bounds[rank]
-        flat = group.buffer[start:stop]
-        if wire is None:
-            reduce_scatter(self._comm.channel, rank, flat, bounds, flat[low:high])
-            return
-        part = wire[start:stop]
-        with np.errstate(over="ignore"):
-            part[...] = backend.to_cpu(flat)
-        reduce_scatter(self._comm.channel, rank, part, bounds, part[low:high])
-        backend.copyto(flat[low:high], part[low:high])
+        flat = part = group.buffer[start:stop]
+        if wire is not None:
+            part = wire[start:stop]
+            with np.errstate(over="ignore"):
+                backend.copyto(part, flat)
+        host = backend.to_cpu(part)
+        reduce_scatter(self._comm.channel, rank, host, bounds, host[low:high])
+        if host is not flat:
+            backend.copyto(flat[low:high], host[low:high])
 
     def _sum_for_all(self, g: int, start: int, stop: int) -> None:
         flat, wire = self._groups[g].buffer[start:stop], self._wires[g]
