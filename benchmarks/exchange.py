@@ -9,7 +9,7 @@ Three figures, each with its contestants taking turns in the same processes (one
 - a step's exchange of the gradients of the MLP 784-50-50-10, beside `Allreduce` of as many bytes;
 - a whole step of that MLP, and of 784-1000-1000-10, batch 50 a rank, Adam: StandardUpdater and SerialIterator beside a
   loop in bare NumPy and mpi4py, and beside PyTorch's DistributedDataParallel (gloo) with a DataLoader, if PyTorch is
-  installed; in reproducible mode too.
+  installed; in reproducible mode too, and with the optimizer's state spread over the ranks (`shard_state`).
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def steps(units: int, folder: str) -> None:
         data = distrain.datasets.TupleDataset(x, t)
         return training.StandardUpdater(distrain.iterators.SerialIterator(data, BATCH), mlp(units))
 
-    plain = updater()
+    plain, spread = updater(), updater()
+    spread.get_optimizer("main").shard_state()
     reproducible.set_reproducible()
     sharded = updater()
     reproducible.set_reproducible(False)
@@ -205,6 +206,7 @@ def steps(units: int, folder: str) -> None:
         bare_numpy.train(x[mine], t[mine], units, BATCH // world.size, turn, next_turn, exchange)
 
     calls = {"bare": one_turn(by_hand), "ours": many(plain.update, turn), "reproducible": in_shards}
+    calls["shard_state"] = many(spread.update, turn)
     if importlib.util.find_spec("torch"):
         torch_steps = ddp(units, x, t, folder)
         calls["DDP"] = many(lambda: next(torch_steps), turn)
@@ -215,6 +217,11 @@ def steps(units: int, folder: str) -> None:
         f"{verdict(ratio, STEP)}  reproducible {taken['reproducible'] * 1e3:.3f} ms "
         f"({taken['reproducible'] / taken['ours']:.2f} of plain); exchange in buckets of "
         f"{plain.get_optimizer('main')._plan.bucket_bytes} bytes"
+    )
+    nbytes = [sum(s.nbytes for g in u.get_optimizer("main")._groups for s in g.state.values()) for u in (plain, spread)]
+    world.print(
+        f"           shard_state {taken['shard_state'] * 1e3:.3f} ms ({taken['shard_state'] / taken['ours']:.2f} of "
+        f"plain), state of {nbytes[1]:,} bytes a rank instead of {nbytes[0]:,}"
     )
     if "DDP" in taken:
         gain = taken["DDP"] / taken["ours"]

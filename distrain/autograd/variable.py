@@ -14,7 +14,7 @@ import numpy as np
 
 from distrain import backend
 from distrain.autograd import backprop
-from distrain.autograd.operators import table
+from distrain.autograd.arithmetic import Arithmetic
 from distrain.backend import Array
 from distrain.errors import ArgumentError, InvalidType
 
@@ -55,7 +55,7 @@ class VariableNode:
         return f"{self.name}: {text}" if self.name else text
 
 
-class Variable:
+class Variable(Arithmetic):
     """An array with a place in the graph.
 
     Args:
@@ -65,8 +65,6 @@ class Variable:
         requires_grad: whether gradients flow into it. Arrays of integers and bools never take any.
     """
 
-    __array_priority__ = 200  # `ndarray * Variable` is the Variable's business
-    __array_ufunc__ = None
     _grad: Array | None = None
     _grad_var: Variable | None = None
 
@@ -334,80 +332,6 @@ class Variable:
         return make, (self._array,)  # a leaf, like a copy
 
     __eq__ = object.__eq__
-
-    # Operators: each is a function of distrain.functions
-
-    def __getitem__(self, index: Any) -> Variable:
-        return table["getitem"](self, index)  # type: ignore[no-any-return]
-
-    def reshape(self, *shape: Any) -> Variable:
-        """The same numbers in another shape."""
-        return table["reshape"](self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)  # type: ignore[no-any-return]
-
-    def transpose(self, *axes: Any) -> Variable:
-        """The same numbers with the axes in another order (reversed if none is given)."""
-        if len(axes) == 1 and not isinstance(axes[0], int):
-            axes = axes[0]
-        return table["transpose"](self, axes or None)  # type: ignore[no-any-return]
-
-    @property
-    def T(self) -> Variable:
-        """The transpose."""
-        return self.transpose()
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Variable:
-        """Sum over some or all axes."""
-        return table["sum"](self, axis, keepdims)  # type: ignore[no-any-return]
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Variable:
-        """Mean over some or all axes."""
-        return table["mean"](self, axis, keepdims=keepdims)  # type: ignore[no-any-return]
-
-    def astype(self, dtype: Any) -> Variable:
-        """The same numbers as another dtype."""
-        return table["cast"](self, dtype)  # type: ignore[no-any-return]
-
-    def __neg__(self) -> Variable:
-        return table["neg"](self)  # type: ignore[no-any-return]
-
-    def __abs__(self) -> Variable:
-        return table["absolute"](self)  # type: ignore[no-any-return]
-
-    def __add__(self, other: Any) -> Variable:
-        return table["add"](self, other)  # type: ignore[no-any-return]
-
-    def __radd__(self, other: Any) -> Variable:
-        return table["add"](other, self)  # type: ignore[no-any-return]
-
-    def __sub__(self, other: Any) -> Variable:
-        return table["sub"](self, other)  # type: ignore[no-any-return]
-
-    def __rsub__(self, other: Any) -> Variable:
-        return table["sub"](other, self)  # type: ignore[no-any-return]
-
-    def __mul__(self, other: Any) -> Variable:
-        return table["mul"](self, other)  # type: ignore[no-any-return]
-
-    def __rmul__(self, other: Any) -> Variable:
-        return table["mul"](other, self)  # type: ignore[no-any-return]
-
-    def __truediv__(self, other: Any) -> Variable:
-        return table["div"](self, other)  # type: ignore[no-any-return]
-
-    def __rtruediv__(self, other: Any) -> Variable:
-        return table["div"](other, self)  # type: ignore[no-any-return]
-
-    def __pow__(self, other: Any) -> Variable:
-        return table["pow"](self, other)  # type: ignore[no-any-return]
-
-    def __rpow__(self, other: Any) -> Variable:
-        return table["pow"](other, self)  # type: ignore[no-any-return]
-
-    def __matmul__(self, other: Any) -> Variable:
-        return table["matmul"](self, other)  # type: ignore[no-any-return]
-
-    def __rmatmul__(self, other: Any) -> Variable:
-        return table["matmul"](other, self)  # type: ignore[no-any-return]
 
 
 def result(array: Array, creator: FunctionNode, depth: int) -> Variable:

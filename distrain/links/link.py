@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -16,6 +15,8 @@ from distrain.autograd import Parameter
 from distrain.backend import Array
 from distrain.errors import ArgumentError, InvalidType
 from distrain.initializers import NaN
+from distrain.links.copies import copy_of, copy_params, require_same
+from distrain.links.error_path import add_to_path, with_path
 from distrain.links.missing import Missing
 
 
@@ -61,14 +62,14 @@ class Link:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in cls.__dict__:  # a class of Chainer's old style; errors must still say where they happened
-            cls.__call__ = _with_path(cls.__dict__["__call__"])  # type: ignore[method-assign]
+            cls.__call__ = with_path(cls.__dict__["__call__"])  # type: ignore[method-assign]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls `forward`."""
         try:
             return self.forward(*args, **kwargs)
         except InvalidType as error:
-            _add_to_path(error, self)
+            add_to_path(error, self)
             raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -242,7 +243,7 @@ class Link:
             ArgumentError: the other link has other parameters, or other shapes.
         """
         mine, theirs = dict(self.namedparams()), dict(link.namedparams())
-        _require_same(mine, theirs)
+        require_same(mine, theirs)
         for path, param in mine.items():
             param.addgrad(theirs[path])
 
@@ -256,22 +257,7 @@ class Link:
         Raises:
             ArgumentError: the other link has other parameters, or other shapes.
         """
-        theirs = dict(link.namedparams())
-        mine = dict(self.namedparams())
-        _require_same(mine, theirs)
-        for path, param in mine.items():
-            source = theirs[path]
-            if not source.is_initialized:
-                continue
-            if not param.is_initialized:
-                param.initialize(source.shape)
-            param.copydata(source)
-        if copy_persistent:
-            their_links = dict(link.namedlinks())
-            for path, own in self.namedlinks():
-                for name in own._persistent:
-                    value = their_links[path].__dict__[name]
-                    object.__setattr__(own, name, own._device.send(copying.deepcopy(value)))
+        copy_params(link, self, copy_persistent)
 
     def enable_update(self) -> None:
         """Lets the optimizer update all parameters below."""
@@ -359,7 +345,7 @@ class Link:
             for name in self._params:
                 param = self.__dict__[name]
                 if id(param) not in memo:
-                    memo[id(param)] = _copy_param(param, mode)
+                    memo[id(param)] = copy_of(param, mode)
                 object.__setattr__(other, name, memo[id(param)])
             for name in self._persistent:
                 object.__setattr__(other, name, copying.deepcopy(self.__dict__[name]))
@@ -397,43 +383,3 @@ class _OfDtype:
             self.initializer(array)
         else:
             array[...] = np.nan if self.initializer is None else self.initializer
-
-
-def _require_same(mine: dict[str, Parameter], theirs: dict[str, Parameter]) -> None:
-    if mine.keys() != theirs.keys():
-        raise ArgumentError(
-            f"the links have different parameters: only here {sorted(mine.keys() - theirs.keys())}, "
-            f"only there {sorted(theirs.keys() - mine.keys())}"
-        )
-    for path, param in mine.items():
-        other = theirs[path]
-        if param.is_initialized and other.is_initialized and param.shape != other.shape:
-            raise ArgumentError(f"parameter {path} has shape {param.shape} here, but {other.shape} there")
-
-
-def _copy_param(param: Parameter, mode: str) -> Parameter:
-    if mode == "copy":
-        return param.clone()
-    shape = param.shape if param.is_initialized else None
-    new = Parameter(copying.copy(param.initializer), shape, param.name)  # an initial array must not be shared
-    new.to_device(param.device)
-    return new
-
-
-def _with_path(call: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(call)
-    def wrapped(self: Link, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(self, *args, **kwargs)
-        except InvalidType as error:
-            _add_to_path(error, self)
-            raise
-
-    return wrapped
-
-
-def _add_to_path(error: InvalidType, link: Link) -> None:
-    if error.link is None:
-        error.link = link
-    below = next((path for path, other in link.namedlinks() if other is error.link), "/")
-    error.link_path = ("" if link.name is None else f"/{link.name}") + ("" if below == "/" else below)

@@ -24,6 +24,7 @@ class GradientClipping:
 
     name = "GradientClipping"
     call_for_each_param = False
+    works_on_parts = True
     timing = "pre"
 
     def __init__(self, threshold: float) -> None:
@@ -34,22 +35,25 @@ class GradientClipping:
     def __call__(self, optimizer: Any) -> None:
         """Changes the gradients in place."""
         pieces = optimizer.gradient_runs()
-        squares = [self._square(piece) for piece in pieces]
-        if not squares:
+        if not pieces:
             return
+        squares = optimizer.sum_over_pieces(self._square)
         if all(piece.xp is np for piece in pieces):
-            norm = float(np.sqrt(sum(squares)))
+            norm = float(np.sqrt(squares))
             if not np.isfinite(norm):  # squares of large float32 numbers overflow where their sum in float64 does not
-                norm = float(np.sqrt(sum(np.square(piece.grad, dtype=np.float64).sum() for piece in pieces)))
+                norm = float(np.sqrt(optimizer.sum_over_pieces(self._square_in_float64)))
             if norm <= self.threshold:
                 return
             rate: Any = self.threshold / norm
         else:  # the rate stays on the device: asking whether it is below 1 would wait for the GPU
             xp = pieces[0].xp
-            rate = xp.minimum(1.0, self.threshold / xp.sqrt(sum(squares)))
+            rate = xp.minimum(1.0, self.threshold / xp.sqrt(xp.asarray(squares)))
         for piece in pieces:
             grad = piece.grad
             grad *= rate if isinstance(rate, float) else rate.astype(grad.dtype)
+
+    def _square_in_float64(self, piece: Any) -> Any:
+        return np.square(piece.grad, dtype=np.float64).sum()
 
     def _square(self, piece: Any) -> Any:
         flat = piece.grad.ravel()

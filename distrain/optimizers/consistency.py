@@ -21,6 +21,7 @@ def describe(optimizer: Optimizer) -> dict[str, str]:
     """What must be the same on all ranks besides the model: the optimizer, its values and hooks, and the versions."""
     told = {"optimizer": type(optimizer).__name__}
     told |= {f"hyperparameter {name}": repr(value) for name, value in optimizer.hyperparam.get_dict().items()}
+    told["state"] = "sharded" if getattr(optimizer, "is_state_sharded", False) else "whole"
     told["hooks"] = ", ".join(optimizer.hooks) or "none"
     told["version of Python"] = platform.python_version()
     told["version of NumPy"] = np.__version__

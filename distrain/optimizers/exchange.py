@@ -24,6 +24,7 @@ from distrain.autograd import Parameter, Variable
 from distrain.autograd.uses import count_uses
 from distrain.clock import clock
 from distrain.comm import Communicator
+from distrain.comm.reduce_scatter import clip, reduce_scatter
 from distrain.errors import WorldError
 from distrain.optimizers.buckets import Bucket, cut, in_order
 from distrain.optimizers.exchange_plan import ExchangePlan
@@ -67,6 +68,31 @@ class Exchange:
         clock.lap("sending", began)
 
     def _sum_slice(self, g: int, start: int, stop: int) -> None:
+        group = self._groups[g]
+        if not group.spread.is_scattered:
+            self._sum_for_all(g, start, stop)
+            return
+        end = len(group.grad)
+        if stop > end:  # what the buffer ends with is for all ranks
+            self._sum_for_all(g, end, stop)
+        self._sum_own(g, start, min(stop, end))
+
+    def _sum_own(self, g: int, start: int, stop: int) -> None:
+        """Sums a slice of a group's gradients, of which this rank gets what lies in its part."""
+        group, wire, rank = self._groups[g], self._wires[g], self._comm.rank
+        bounds = clip(group.slices, start, stop)
+        low, high = bounds[rank]
+        flat = part = group.buffer[start:stop]
+        if wire is not None:
+            part = wire[start:stop]
+            with np.errstate(over="ignore"):
+                backend.copyto(part, flat)
+        host = backend.to_cpu(part)
+        reduce_scatter(self._comm.channel, rank, host, bounds, host[low:high])
+        if host is not flat:
+            backend.copyto(flat[low:high], host[low:high])
+
+    def _sum_for_all(self, g: int, start: int, stop: int) -> None:
         flat, wire = self._groups[g].buffer[start:stop], self._wires[g]
         if wire is None:
             self._comm.channel.allreduce(flat)

@@ -13,6 +13,7 @@ import numpy as np
 
 from distrain.autograd import Parameter
 from distrain.backend import Array
+from distrain.optimizers.spread import WHOLE, Spread
 from distrain.optimizers.update_rule import ElementwiseRule
 
 _FLUSH_INTERVAL = 64  # updates
@@ -25,7 +26,8 @@ _Block = tuple[Array, Array, tuple[Array, ...], tuple[Array, ...]]  # numbers, g
 class Run:
     """Neighbouring parameters that are updated alike: a slice of the flat arrays.
 
-    To a hook it looks like one parameter.
+    To a hook it looks like one parameter. Where this process has not all of the state it updates only a part of it,
+    possibly nothing; and where it has not all of the gradients, that part is all that it shows.
 
     Attributes:
         array: slice of the flat array, shape (n,).
@@ -36,19 +38,29 @@ class Run:
     def __init__(self, group: FlatGroup, first: int, last: int) -> None:
         start, stop = group.bounds[first][0], group.bounds[last][1]
         self.group = group
+        self.first = first
         self.rules = group.rules[first : last + 1]
-        self.array = group.array[start:stop]
-        self.grad = group.step_grad[start:stop]
+        low, high = _within(group.seen, start, stop)
+        offset = group.seen[0]
+        self.array, self.grad = group.array[low:high], group.step_grad[low - offset : high - offset]
+        low, high = _within(group.own, start, stop)
+        self._own = low, high
+        self._own_grad = group.step_grad[low - offset : high - offset]
         self.xp = group.xp
-        size = stop - start
+        self._blocks = self._cut(low, high)
+
+    def _cut(self, low: int, high: int) -> list[_Block]:
+        """What is updated, in blocks: the numbers of the flat array between two bounds, and what belongs to them."""
+        group, size = self.group, high - low
         step = max(1, min(_BLOCK_SIZE, size) if self.xp is np else size)
-        scratch = group.scratch(self.rules[0].n_scratch, step)
-        self._blocks: list[_Block] = []
-        for begin in range(start, stop, step):
-            part = slice(begin, min(begin + step, stop))
-            state = tuple([array[part] for array in group.state.values()])
-            own = tuple([array[: part.stop - begin] for array in scratch])
-            self._blocks.append((group.array[part], group.step_grad[part], state, own))
+        scratch = group.scratch(self.rules[0].n_scratch, min(step, size))
+        blocks = []
+        for start in range(low, high, step):
+            stop = min(start + step, high)
+            grad = group.step_grad[start - group.seen[0] : stop - group.seen[0]]
+            state = tuple([array[start - group.own[0] : stop - group.own[0]] for array in group.state.values()])
+            blocks.append((group.array[start:stop], grad, state, tuple([array[: stop - start] for array in scratch])))
+        return blocks
 
     @property
     def dtype(self) -> Any:
@@ -60,12 +72,40 @@ class Run:
         for rule in self.rules:
             rule.t += 1
         rule = self.rules[0]
-        for w, g, state, scratch in self._blocks:
-            rule.step_on(w, g, state, scratch, rule.t, self.xp)
+        self._update(rule)
         if rule.t % _FLUSH_INTERVAL == 0 and self.xp is np:
             for _, _, state, _ in self._blocks:
                 for array in state[: len(rule.state_names)]:
                     _flush(array)
+
+    def _update(self, rule: ElementwiseRule) -> None:
+        for w, g, state, scratch in self._blocks:
+            rule.step_on(w, g, state, scratch, rule.t, self.xp)
+
+    def step_alone(self) -> None:
+        """Updates its one parameter, whose rule has hooks of its own; leaves those that come after the update."""
+        (rule,) = self.rules
+        param = self.group.params[self.first]
+        if rule.part is None:
+            rule.update(param)
+            return
+        rule.t += 1
+        rule.run_hooks("pre", param)
+        if self.group.has_master:  # the hooks have changed the parameter's own gradient
+            self._own_grad[...] = self.group.grad[slice(*self._own)]
+        self._update(rule)
+
+    def run_late_hooks(self) -> None:
+        """Runs the hooks of its one parameter that `step_alone` has left."""
+        (rule,) = self.rules
+        if rule.part is not None:
+            rule.run_hooks("post", self.group.params[self.first])
+
+
+def _within(bounds: tuple[int, int], start: int, stop: int) -> tuple[int, int]:
+    """What of the slice `[start, stop)` lies in other bounds; an empty slice in them if nothing does."""
+    low = min(max(start, bounds[0]), bounds[1])
+    return low, min(max(stop, low), bounds[1])
 
 
 def _flush(state: Array) -> None:
@@ -103,9 +143,17 @@ class FlatGroup:
             tells them whose buffer it is; shape (n + len(params) + 1,).
         flags, ticket: these numbers.
         state: flat arrays of the rules' states by name, shape (n,) each.
+        slices: for each rank the slice whose state it has; [(0, n)] if every rank has all of it.
+        own: that of this process. `state` then has its numbers only.
+        seen: the slice of the gradients that are summed over all ranks; `step_grad` then has its numbers only.
+        has_master: whether the parameters have a float32 master.
+
+    Args:
+        params: as above.
+        spread: which rank has which slice.
     """
 
-    def __init__(self, params: list[Parameter]) -> None:
+    def __init__(self, params: list[Parameter], spread: Spread = WHOLE) -> None:
         self.params = params
         self.rules: list[ElementwiseRule] = [param.update_rule for param in params]
         first = params[0]
@@ -119,9 +167,15 @@ class FlatGroup:
         self.buffer = _zeros(total + len(params) + 1, first.dtype, xp)
         self.grad, self.flags, self.ticket = self.buffer[:total], self.buffer[total:-1], self.buffer[-1:]
         names = self.rules[0].all_state_names(first.dtype)
-        state_dtype = np.dtype(np.float32) if "master" in names else first.dtype
-        self.step_grad = _zeros(total, np.float32, xp) if "master" in names else self.grad
-        self.state = {name: _zeros(total, state_dtype, xp) for name in names}
+        self.has_master = "master" in names
+        state_dtype = np.dtype(np.float32) if self.has_master else first.dtype
+        self.spread = spread
+        self.slices = spread.slices(total, self.array.itemsize)
+        self.own = self.slices[spread.rank]
+        self.seen = low, high = self.own if spread.is_scattered else (0, total)
+        self._seen_grad = self.grad[low:high]
+        self.step_grad = _zeros(high - low, np.float32, xp) if self.has_master else self._seen_grad
+        self.state = {name: _zeros(self.own[1] - self.own[0], state_dtype, xp) for name in names}
         self.state_dtype = state_dtype
         self._scratch: list[Array] = []
         for param, (start, stop) in zip(params, self.bounds, strict=True):
@@ -133,15 +187,19 @@ class FlatGroup:
 
     def _adopt_state(self, param: Parameter, start: int, stop: int) -> None:
         rule: ElementwiseRule = param.update_rule
+        low, high = _within(self.own, start, stop)
+        part = slice(low - start, high - start) if self.spread.size > 1 else None
         old = rule.state or {}
         rule.state = {}
         for name, flat in self.state.items():
-            view = flat[start:stop].reshape(param.shape)
+            view = flat[low - self.own[0] : high - self.own[0]]
             if name in old:
-                view[...] = param.device.send(old[name])
+                array = old[name] if rule.part is not None else old[name].reshape(-1)[part or slice(None)]
+                view[...] = param.device.send(array)
             elif name == "master":
-                view[...] = param.array
-            rule.state[name] = view
+                view[...] = self.array[low:high]
+            rule.state[name] = view if part else view.reshape(param.shape)
+        rule.part = part
 
     def is_current(self) -> bool:
         """Whether every parameter still lies where this group put it, with the rule it had."""
@@ -158,12 +216,13 @@ class FlatGroup:
 
     def scale_grad(self, factor: float) -> None:
         """Multiplies the gradients, and brings them to `step_grad`."""
-        if self.step_grad is not self.grad:
-            self.xp.multiply(self.grad, np.float32(factor), out=self.step_grad)
+        grad = self._seen_grad
+        if self.has_master:
+            self.xp.multiply(grad, np.float32(factor), out=self.step_grad)
             if factor != 1.0:
-                self.grad[...] = self.step_grad
+                grad[...] = self.step_grad
         elif factor != 1.0:
-            self.grad[...] = self.grad * (np.float32(factor) if self.grad.dtype == np.float16 else factor)
+            grad[...] = grad * (np.float32(factor) if grad.dtype == np.float16 else factor)
 
     def scratch(self, count: int, size: int) -> tuple[Array, ...]:
         """Arrays of that many numbers, with anything in them; the same memory in every call."""
@@ -199,15 +258,15 @@ class FlatGroup:
                 first = i + 1
 
 
-def group_params(params: list[Parameter]) -> tuple[list[FlatGroup], list[Parameter]]:
-    """Moves parameters into flat groups.
+def sort_params(params: list[Parameter]) -> tuple[list[list[Parameter]], list[Parameter]]:
+    """Sorts parameters by what can lie in one flat group.
 
     Args:
         params: initialised, each once, in the order of creation.
 
     Returns:
-        The groups, and the parameters that stay by themselves: their rule is not elementwise, or another optimizer
-        holds them.
+        The parameters of each group in their order, and those that stay by themselves: their rule is not elementwise,
+        or another optimizer holds them.
     """
     by_kind: dict[tuple[Any, ...], list[Parameter]] = {}
     loose: list[Parameter] = []
@@ -219,4 +278,4 @@ def group_params(params: list[Parameter]) -> tuple[list[FlatGroup], list[Paramet
         by_kind.setdefault((param.dtype, param.device, type(rule), rule.fp32, id(rule.hyperparam.parent)), []).append(
             param
         )
-    return [FlatGroup(group) for group in by_kind.values()], loose
+    return list(by_kind.values()), loose

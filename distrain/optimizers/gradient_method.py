@@ -14,46 +14,22 @@ from distrain.clock import clock
 from distrain.config import config
 from distrain.errors import ArgumentError
 from distrain.optimizers import parts
-from distrain.optimizers.agreement import agree
-from distrain.optimizers.consistency import check_parameters, require_same
-from distrain.optimizers.exchange import Exchange
-from distrain.optimizers.exchange_plan import (
-    ExchangePlan,
-    ExchangeSettings,
-    How,
-    Layout,
-    agree_on_layout,
-    checked_settings,
-    read_choice,
-    settings_of,
-    write_choice,
-)
-from distrain.optimizers.flat import FlatGroup, Run, group_params
+from distrain.optimizers.consistency import check_parameters
+from distrain.optimizers.flat import FlatGroup, Run
 from distrain.optimizers.loss_scale import LossScale
-from distrain.optimizers.optimizer import Optimizer
+from distrain.optimizers.placed import PlacedOptimizer
 from distrain.optimizers.shards import ShardedStep
+from distrain.optimizers.spread import share_parameters
 from distrain.optimizers.update_rule import ElementwiseRule
 
 
-class GradientMethod(Optimizer):
+class GradientMethod(PlacedOptimizer):
     """An optimizer that follows gradients. Subclasses define `create_update_rule`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._groups: list[FlatGroup] = []
-        self._loose: list[Parameter] = []
-        self._flat_params: list[Parameter] = []  # those that were moved, by identity of the list
-        self._agreed_params: list[Parameter] = []
         self._sharded: ShardedStep | None = None  # in reproducible mode
-        self._exchange: Exchange | None = None  # None while this process is alone
-        self._exchange_settings: ExchangeSettings | None = None
-        self._plan: ExchangePlan | None = None
-        self._layout: Layout = []
-        self._ticket = 0
-        self._n_flat = 0  # how many of them had a size then
-        self._all_sized = False  # every parameter has a size, on every rank
         self._loss_scale: LossScale | None = None
-        self._fp32 = False
         self._cleargrads = True
 
     def update(self, lossfun: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -67,12 +43,12 @@ class GradientMethod(Optimizer):
                 None: the gradients are there already, computed by `loss.backward()`. The graph of the loss is taken
                 apart, so that a recurrent state which the model keeps does not reach back beyond this step.
         """
+        if self._shards_state:
+            self._choose_spread()
         shards = reproducible.shards()
         if shards:
             self._work_in_shards(lossfun, args, kwargs, shards)
-            start = time.perf_counter()
-            self._apply()
-            clock.lap("update", start)
+            self._apply(time.perf_counter())
             return
         weight = self._weight()
         start = time.perf_counter()
@@ -97,11 +73,14 @@ class GradientMethod(Optimizer):
                 )
             self._exchange.finish(1.0 if lossfun is not None and weight else weight)  # type: ignore[union-attr]
             start = clock.lap("exchange", start)
-        self._apply()
-        clock.lap("update", start)
+        self._apply(start)
 
-    def _apply(self) -> None:
-        """Updates the parameters with the gradients of the job's minibatch."""
+    def _apply(self, start: float) -> None:
+        """Updates the parameters with the gradients of the job's minibatch.
+
+        Args:
+            start: when this began, as the clock reads it.
+        """
         if self._unscale():
             self.t += 1
             self._run_hooks("pre")
@@ -110,9 +89,41 @@ class GradientMethod(Optimizer):
                     self._step(run)
             for param in self._loose:
                 param.update_rule.update(param)
-            self._run_hooks("post")
+            if self._spread.size > 1:
+                start = self._share(start)
+            else:
+                self._run_hooks("post")
             if self.comm.size > 1 and self.check_interval and self.t % self.check_interval == 0:
                 check_parameters(self.comm, self)
+        if self._spread.is_scattered:  # no rank has all of the gradients
+            for group in self._groups:
+                for param in group.params:
+                    param.cleargrad()
+        clock.lap("update", start)
+
+    def _share(self, start: float) -> float:
+        """Gives every rank the parts of the parameters that the others have updated, and runs the hooks after it.
+
+        Returns:
+            The time since which the clock has to count.
+        """
+        self._gathered = None
+        is_scattered = self._spread.is_scattered
+        if is_scattered:  # these hooks see this rank's part, which the others get afterwards
+            self._run_hooks("post")
+        start = clock.lap("update", start)
+        for group in self._groups:
+            if group.runs():
+                share_parameters(self.comm, group)
+        clock.lap("sending", start)
+        start = clock.lap("exchange", start)
+        if not is_scattered:
+            for group in self._groups:
+                for run in group.runs():
+                    if run.rules[0].hooks:
+                        run.run_late_hooks()
+            self._run_hooks("post")
+        return start
 
     def _work_in_parts(self, lossfun: Any, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float) -> float:
         """Forward and backward pass of one part of the minibatch after the other; their gradients add up.
@@ -209,78 +220,10 @@ class GradientMethod(Optimizer):
                 param.zerograd()
 
     def _step(self, run: Run) -> None:
-        rule = run.rules[0]
-        if rule.hooks:  # then the run is this rule's parameter alone
-            rule.update(run.group.params[run.group.rules.index(rule)])
+        if run.rules[0].hooks:  # then the run is this rule's parameter alone
+            run.step_alone()
         else:
             run.step()
-
-    # Flat parameters
-
-    def _flatten(self) -> None:
-        """Moves the parameters into flat groups, if they do not lie there already."""
-        params = self.params()
-        in_place = self._is_in_place()
-        if in_place and self._all_sized:
-            return
-        if self.comm.size > 1 and (self._agreed_params is not params or not self._all_sized):
-            # Only what all ranks see alike may lead here: one rank may move its model to another device and back.
-            self._agreed = agree(self.require_target(), self.comm, self._agreed)
-            self._agreed_params = params
-        sized = [param for param in params if param.is_initialized]
-        self._all_sized = len(sized) == len(params)
-        if in_place and len(sized) == self._n_flat:
-            return
-        for param in params:
-            _use_fp32(param, self._fp32)
-        for group in self._groups:
-            group.dissolve()
-        self._groups, self._loose = group_params(sized)
-        self._flat_params, self._n_flat = params, len(sized)
-        if self.comm.size > 1:
-            self._exchange = self._new_exchange()
-
-    def _is_in_place(self) -> bool:
-        return self._flat_params is self.params() and all([group.is_current() for group in self._groups])
-
-    def _new_exchange(self) -> Exchange:
-        """The exchange for the present layout; a collective call if that has changed."""
-        layout: Layout = [(str(group.buffer.dtype), group.bounds) for group in self._groups]
-        layout += [(str(param.dtype), [(0, param.size)]) for param in self._loose]
-        if self._plan is None or layout != self._layout:
-            require_same(self.comm, self)
-            self._ticket = agree_on_layout(self.comm, layout)
-            self._layout = layout
-            settings = self._exchange_settings or settings_of(self.comm)
-            nbytes = sum(group.grad.nbytes for group in self._groups)
-            self._plan = ExchangePlan(settings, nbytes, self.comm.size, self.comm.channel.may_thread)
-        return Exchange(self.comm, self._groups, self._loose, self._plan, self._ticket)
-
-    def use_exchange(self, how: How = "auto", bucket_bytes: int = 2**22, dtype: Any = None) -> None:
-        """Says how the ranks exchange gradients.
-
-        Args:
-            how: "direct": in one call when the backward pass is over; "buckets": in parts, while the backward pass
-                still works on the others; "measure": whichever is faster in the first steps; "auto": "measure" on two
-                ranks. On more, where the way they are sent can change the last bits of a sum, it goes by their size.
-                "double" buffering: gradients are summed while the next step computes, which is updated with them; so
-                each update uses the gradients of the step before, the first step none, and a resumed run again none.
-            bucket_bytes: size of the parts.
-            dtype: float16 halves what is sent: each gradient is rounded once before it is sent and once after the
-                sum, which is taken in float32. None: the gradients' own.
-
-        Raises:
-            ArgumentError: another `how`, a size or a dtype that cannot be.
-        """
-        self._exchange_settings = checked_settings(how, bucket_bytes, dtype)
-        self._plan = None
-        self._flat_params = []  # a new exchange at the next step
-
-    def gradient_runs(self) -> list[Run | Parameter]:
-        """Everything that this step updates, in pieces with `array` and `grad`: for hooks over all parameters."""
-        pieces: list[Run | Parameter] = [run for group in self._groups for run in group.runs()]
-        pieces += [p for p in self._loose if p.grad is not None and p.update_rule.enabled]
-        return pieces
 
     def _run_hooks(self, timing: str) -> None:
         for hook, when in list(self.hooks.values()):
@@ -353,29 +296,12 @@ class GradientMethod(Optimizer):
                 param.grad = (param.grad * np.float32(factor)).astype(param.dtype)
         if not scaling.is_dynamic:
             return True
-        finite = all([bool(piece.xp.isfinite(piece.grad).all()) for piece in self.gradient_runs()])
+        finite = bool(self.sum_over_pieces(lambda piece: not bool(piece.xp.isfinite(piece.grad).all())) == 0)
         scaling.adjust(finite)
         return finite
 
     def serialize(self, serializer: Any) -> None:
         """Reads or writes the counts, the state of every parameter's rule and the loss scale."""
-        if self._fp32:
-            for param in self.params():
-                _use_fp32(param, True)
         super().serialize(serializer)
         if self._loss_scale is not None and self._loss_scale.is_dynamic:
             self._loss_scale.serialize(serializer["loss_scale"].lenient())
-        if self.comm.size > 1:
-            self._serialize_exchange(serializer["exchange"])
-
-    def _serialize_exchange(self, serializer: Any) -> None:
-        if serializer.is_writer:
-            write_choice(serializer, self._plan, self.comm.size)
-        elif self._exchange_settings is None:
-            self._exchange_settings = read_choice(serializer.optional(), self.comm)
-
-
-def _use_fp32(param: Parameter, flag: bool) -> None:
-    rule = param.update_rule
-    if isinstance(rule, ElementwiseRule):
-        rule.fp32 = flag

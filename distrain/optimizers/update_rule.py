@@ -112,11 +112,14 @@ class ElementwiseRule(UpdateRule):
         state_names: names of its state arrays, each of the parameter's shape and starting with zeros.
         n_scratch: number of scratch arrays that `step` needs.
         fp32: keep a float32 master of a float16 parameter and update that.
+        part: the slice of the parameter's numbers in a row whose state this process has, as arrays of shape (n,);
+            None: all, of the parameter's shape.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
     n_scratch: ClassVar[int] = 1
     fp32 = False
+    part: slice | None = None
 
     def step(self, w: Array, g: Array, state: tuple[Array, ...], scratch: tuple[Array, ...], t: int, xp: Any) -> None:
         """One update in place.
@@ -147,8 +150,14 @@ class ElementwiseRule(UpdateRule):
             self.state[name] = param.xp.zeros(param.shape, dtype) if name != "master" else param.array.astype(dtype)
 
     def update_core(self, param: Parameter) -> None:
-        """Updates the parameter's array in place."""
+        """Updates the parameter's array in place.
+
+        Raises:
+            ArgumentError: the state is spread over the ranks.
+        """
         assert self.state is not None
+        if self.part is not None:
+            raise ArgumentError("the state of this parameter is spread over the ranks: call optimizer.update()")
         arrays = tuple([self.state[name] for name in self.all_state_names(param.dtype)])
         scratch = tuple([param.xp.empty_like(arrays[-1] if arrays else param.array) for _ in range(self.n_scratch)])
         self.step_on(param.array, param.grad, arrays, scratch, self.t, param.xp)

@@ -15,7 +15,27 @@ from distrain.training.updater import Updater
 
 @contextmanager
 def as_before(updater: Updater) -> Iterator[None]:
-    """Puts the whole state of an updater back after a `with` block."""
+    """Puts the whole state of an updater back after a `with` block; a collective call where state is sharded."""
+    with _whole_state(updater), _put_back(updater):
+        yield
+
+
+@contextmanager
+def _whole_state(updater: Updater) -> Iterator[None]:
+    """A `with` block in which every rank has all of the optimizers' state, which it can put back."""
+    optimizers = updater.get_all_optimizers().values()
+    sharded = [optimizer for optimizer in optimizers if getattr(optimizer, "is_state_sharded", False)]
+    for optimizer in sharded:
+        optimizer.shard_state(False)
+    try:
+        yield
+    finally:
+        for optimizer in sharded:
+            optimizer.shard_state()
+
+
+@contextmanager
+def _put_back(updater: Updater) -> Iterator[None]:
     share = minibatch.current()
     before = _state(updater)
     params = [

@@ -347,6 +347,9 @@ class Trainer:
     def gather(self) -> None:
         """Moves to rank 0 what the extensions and triggers of other ranks have summed up, for a snapshot; a collective
         call, allowed at any time."""
+        for optimizer in self.updater.get_all_optimizers().values():
+            if gather := getattr(optimizer, "gather", None):
+                gather()
         for entry in self._sorted_entries():
             if gather := getattr(entry.extension, "gather", None):
                 gather()

@@ -22,6 +22,7 @@ from distrain.datasets import TupleDataset
 from distrain.errors import WorldError
 from distrain.iterators import SerialIterator
 from distrain.optimizers import exchange_plan
+from distrain.serializers import DictionarySerializer, NpzDeserializer
 
 comm = distrain.comm.world()
 assert comm.size == int(sys.argv[1])
@@ -168,38 +169,19 @@ for how in ("direct", "buckets"):
 check_same(*results)
 
 # A saved choice is taken over, on as many ranks.
-saved: dict[str, Any] = {}
-
-
-class Writer(dict):  # type: ignore[type-arg]
-    is_writer = True
-
-    def __call__(self, key: str, value: Any) -> Any:
-        saved[key] = value
-        return value
-
-
-class Reader:
-    is_writer = False
-
-    def lenient(self) -> Reader:
-        return self
-
-    def __call__(self, key: str, value: Any) -> Any:
-        return saved.get(key, value)
-
-
 model, optimizer = train("measure")
-optimizer._serialize_exchange(Writer())
+writer = DictionarySerializer()
+optimizer._serialize_exchange(writer)
+saved = dict(writer.target)
 assert saved["ranks"] == comm.size
 fresh = optimizers.SGD()
 fresh.setup(MLP())
-fresh._serialize_exchange(Reader())
+fresh._serialize_exchange(NpzDeserializer(saved))
 assert fresh._exchange_settings.how == ("buckets" if saved["bucket_bytes"] else "direct")
-saved["ranks"] += 1
+saved["ranks"] = saved["ranks"] + 1
 fresh = optimizers.SGD()
 fresh.setup(MLP())
-fresh._serialize_exchange(Reader())
+fresh._serialize_exchange(NpzDeserializer(saved))
 assert fresh._exchange_settings is None
 
 

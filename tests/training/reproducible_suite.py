@@ -1,6 +1,7 @@
-"""Trains three models in reproducible mode: `reproducible_suite.py OUT FROM TO`; prints digests of weights and logs.
+"""Trains three models in reproducible mode: `reproducible_suite.py OUT FROM TO [sharded]`; prints digests of weights
+and logs.
 
-With FROM > 0 it goes on from the snapshots of iteration FROM in OUT.
+With FROM > 0 it goes on from the snapshots of iteration FROM in OUT; with "sharded" the optimizers' state is spread.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ for name, predictor, x, rule in models():
     model = L.Classifier(predictor)
     optimizer = getattr(distrain.optimizers, rule)()
     optimizer.setup(model)
+    optimizer.shard_state(sys.argv[4:] == ["sharded"])
     if name == "cnn":
         optimizer.add_hook(distrain.optimizer_hooks.GradientClipping(1.0))
     train, test = TupleDataset(x[:180], T[:180]), TupleDataset(x[180:], T[180:])

@@ -82,6 +82,9 @@ set_seed(5)
 train = datasets.SubDataset(datasets.get_digits()[0], 0, 203)
 optimizer = optimizers.MomentumSGD(0.1).setup(L.Classifier(L.Linear(None, 10)))
 updater = training.StandardUpdater(SerialIterator(train, 50), optimizer)
+if sys.argv[2] == "sharded":
+    optimizer.shard_state()
+    updater.update()
 found = training.find_learning_rate(updater, "lr", 1e-4, 1.0, 20)
 everybody = comm.world().allgather_obj(found)
 assert all(other == everybody[0] for other in everybody)
@@ -91,8 +94,9 @@ comm.world().print(json.dumps([found.losses, float(abs(optimizer.target.predicto
 
 
 @pytest.mark.mpi
-def test_all_ranks_find_the_same(run_ranks, tmp_path):
-    one, two = (json.loads(run_ranks(SCRIPT, n, str(tmp_path / str(n))).check().stdout) for n in (1, 2))
+@pytest.mark.parametrize("state", ["whole", "sharded"])
+def test_all_ranks_find_the_same(run_ranks, tmp_path, state):
+    one, two = (json.loads(run_ranks(SCRIPT, n, str(tmp_path / str(n)), state).check().stdout) for n in (1, 2))
     np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
     assert two[1] == pytest.approx(one[1], rel=1e-5)
 

@@ -188,6 +188,8 @@ class Snapshot(Extension):
         """Brings to rank 0 what the other ranks have of the state."""
         if self.target is not None:
             links = [self.target] if hasattr(self.target, "namedpersistents") else []
+            if gather := getattr(self.target, "gather", None):
+                gather()
         else:
             links = [optimizer.target for optimizer in trainer.updater.get_all_optimizers().values()]
             trainer.gather()
