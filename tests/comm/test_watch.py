@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,6 +137,22 @@ def test_a_rank_that_is_stopped_inside_a_collective_ends_the_job(
     assert re.search(r"for \d+ s: (bcast|exchange \d+ of gradients)|waits for (bcast|exchange)", result.stderr)
     assert result.stderr.count("script.py") >= 2  # where the others are, with their stacks
     assert result.seconds < 40
+
+
+@pytest.mark.mpi
+def test_the_launcher_says_who_came_to_what(mpi: Any, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "distrain_launch", "run", "-n", "3", str(script), "stop", "1"]
+    result = mpi.run(command, timeout=60, env={"DISTRAIN_COLLECTIVE_TIMEOUT": "1.5", "CUDA_VISIBLE_DEVICES": ""})
+    assert result.returncode == 1
+    assert result.stderr.count("rank 1 (") == 1, result.stderr
+    assert (
+        "The job ends.\n"
+        "The last collectives:\n"
+        "  ranks 0, 2: in exchange 4 of gradients, sum of 11 float32, to which rank 1 did not come\n"
+        "  rank 1: in none; the last was exchange 3 of gradients, sum of 11 float32, which ended "
+    ) in result.stderr
 
 
 @pytest.mark.mpi
