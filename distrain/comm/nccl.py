@@ -5,8 +5,8 @@ that NCCL reports while a sum is under way ends it on this rank with a `WorldErr
 the watch, as with MPI.
 
 float16 travels as float32, since NCCL would round after every addition: not what other ways give, and too coarse for
-the tickets at the end of gradients. 8-, 32- and 64-bit integers and the wider floating-point numbers go as they are, and
-all others through host memory.
+the tickets at the end of gradients. 8-, 32- and 64-bit integers and the wider floating-point numbers go as they are,
+and all others through host memory.
 """
 
 from __future__ import annotations
