@@ -3,9 +3,9 @@
     distrain bench comm -n 2
     srun python -m distrain.comm.bench --json between.json
 
-The ranks sum float32 arrays of several sizes in three ways, in turn: as gradients are summed (the communicator's
-channel), by `comm.allreduce(x, out=x)`, which compares first, and by mpi4py's `Allreduce` alone. A line through the
-first, α and β from it, and steps predicted from these are `cost.py`'s.
+The ranks sum float32 arrays of several sizes in four ways, in turn: as gradients are summed (the communicator's
+channel), by `comm.allreduce(x, out=x)`, which compares first, by the channel of a hierarchical communicator, and by
+mpi4py's `Allreduce` alone. A line through the first, α and β from it, and steps predicted from these are `cost.py`'s.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from distrain.comm import bench_report, cost
 from distrain.comm.bench_report import Result, Timing, Workload
 from distrain.comm.communicator import Communicator
 from distrain.comm.cost import Link
+from distrain.comm.mpi import MpiCommunicator
 from distrain.comm.world import world as job
 from distrain.errors import ArgumentError
 
@@ -38,37 +39,41 @@ _BURST, _MOST_CALLS = 2**20, 64  # a round sums about so many bytes: a clock can
 
 
 def measure(comm: Communicator, sizes: Sequence[int], rounds: int) -> list[Timing]:
-    """Times the three ways to sum, size by size. A collective.
+    """Times the ways to sum, size by size. A collective.
 
     Args:
         comm: all ranks of the job, two or more.
         sizes: bytes, multiples of 4.
-        rounds: of each size; all three ways have their turn in each.
+        rounds: of each size; all ways have their turn in each.
     """
     from mpi4py import MPI
 
     raw = MPI.COMM_WORLD.Dup()
-    timings = [_measure_one(comm, raw, MPI.IN_PLACE, size, rounds) for size in sizes]
+    hierarchical = MpiCommunicator(MPI.COMM_WORLD.Dup(), "hierarchical")
+    sums = [
+        comm.channel.allreduce,
+        lambda x: comm.allreduce(x, out=x),
+        hierarchical.channel.allreduce,
+        lambda x: raw.Allreduce(MPI.IN_PLACE, x),
+    ]
+    timings = [_measure_one(comm, raw, sums, size, rounds) for size in sizes]
     raw.Free()  # not after an error: it would wait for ranks that have none
     return timings
 
 
-def _measure_one(comm: Communicator, raw: Any, in_place: Any, size: int, rounds: int) -> Timing:
+def _measure_one(
+    comm: Communicator, raw: Any, sums: Sequence[Callable[[Any], object]], size: int, rounds: int
+) -> Timing:
     x = np.zeros(size // 4, np.float32)
     x[...] = 0.0  # its pages are there before the clock runs
-    ways: list[Callable[[], object]] = [
-        lambda: comm.channel.allreduce(x),
-        lambda: comm.allreduce(x, out=x),
-        lambda: raw.Allreduce(in_place, x),
-    ]
     calls = min(_MOST_CALLS, max(1, _BURST // size))
-    seconds = np.empty((rounds + _WARM_UP, len(ways)))
+    seconds = np.empty((rounds + _WARM_UP, len(sums)))
     for row in seconds:
-        for i, way in enumerate(ways):
+        for i, add_up in enumerate(sums):
             raw.Barrier()
             start = time.perf_counter()
             for _ in range(calls):
-                way()
+                add_up(x)
             row[i] = (time.perf_counter() - start) / calls
     slowest = np.max(comm.allgather(seconds[_WARM_UP:]), axis=0)
     return Timing(size, *(statistics.median(column) for column in slowest.T.tolist()))

@@ -24,6 +24,7 @@ class Timing:
     nbytes: int
     exchange_s: float
     allreduce_s: float
+    hierarchical_s: float
     raw_s: float
 
 
@@ -135,12 +136,13 @@ def lines(found: Result, prediction: Prediction | None) -> Iterator[str]:
         f"{found.ranks} ranks on {_counted(found.nodes, 'node')}, {found.mpi}, DISTRAIN_COMM={found.kind}; sums of "
         f"float32, median of {_counted(found.rounds, 'round')}, the slowest rank of each"
     )
-    rows = [("size", "exchange", "bus bandwidth", "/ raw", "allreduce", "/ raw", "raw MPI")]
+    rows = [("size", "exchange", "bus bandwidth", "/ raw", "allreduce", "/ raw", "hierarchical", "/ raw", "raw MPI")]
     for one in found.timings:
         bandwidth = cost.bus_bandwidth(one.nbytes, one.exchange_s, found.ranks)
         ours = (_duration(one.exchange_s), _rate(bandwidth), f"{one.exchange_s / one.raw_s:.2f}")
         compared = (_duration(one.allreduce_s), f"{one.allreduce_s / one.raw_s:.2f}")
-        rows.append((_size(one.nbytes), *ours, *compared, _duration(one.raw_s)))
+        shared = (_duration(one.hierarchical_s), f"{one.hierarchical_s / one.raw_s:.2f}")
+        rows.append((_size(one.nbytes), *ours, *compared, *shared, _duration(one.raw_s)))
     yield from _table(rows)
     line, link = found.line, found.link
     rest = f"bytes / ({_rate(1 / line.byte_s)})" if line.byte_s else "nothing for bytes"

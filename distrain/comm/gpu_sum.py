@@ -36,27 +36,26 @@ class StagedSum(GpuSum):
     def __init__(self, sum_host: Callable[[Any], None]) -> None:
         self._sum_host = sum_host
         self._bytes = cuda.pinned_empty((0,), np.uint8)
-        self._streams: dict[int, Any] = {}  # by number of the GPU
+        self._streams: dict[int, tuple[Any, Any]] = {}  # from and to the GPU of that number
 
     def allreduce(self, flat: Array) -> None:
         """Replaces an array by its sum. Returns when it is there."""
         with flat.device:
-            stream = self._streams.get(flat.device.id)
-            if stream is None:
-                stream = self._streams[flat.device.id] = cuda.new_stream()
+            if flat.device.id not in self._streams:
+                self._streams[flat.device.id] = cuda.new_stream(), cuda.new_stream()
+            fetching, returning = self._streams[flat.device.id]
             if self._bytes.nbytes < flat.nbytes:
                 self._bytes = cuda.pinned_empty((flat.nbytes,), np.uint8)
             host = self._bytes[: flat.nbytes].view(flat.dtype)
-            stream.wait_event(cuda.current_stream().record())
+            fetching.wait_event(cuda.current_stream().record())
             step = max(1, _PIECE // flat.dtype.itemsize)
             bounds = [slice(start, start + step) for start in range(0, flat.size, step)]
-            arrivals = [self._fetch(flat[part], host[part], stream) for part in bounds]
-            back = cuda.new_stream() if len(bounds) > 1 else stream  # not behind what is still being fetched
+            arrivals = [self._fetch(flat[part], host[part], fetching) for part in bounds]
             for part, arrival in zip(bounds, arrivals, strict=True):
                 arrival.synchronize()
                 self._sum_host(host[part])
-                flat[part].set(host[part], stream=back)
-            back.synchronize()
+                flat[part].set(host[part], stream=returning)
+            returning.synchronize()
 
     @staticmethod
     def _fetch(source: Array, target: Any, stream: Any) -> Any:

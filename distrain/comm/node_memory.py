@@ -36,15 +36,15 @@ def share(mpi_comm: Any, nbytes: int) -> NDArray[np.uint8]:
     try:
         if mpi_comm.Get_rank() == 0:
             file = _make(total)
-        pid, number = mpi_comm.bcast((os.getpid(), file))
+        pid, number, identity = mpi_comm.bcast((os.getpid(), file, _identity(file)))
         if mpi_comm.Get_rank() != 0 and number >= 0:
             file = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
-            if os.fstat(file).st_size != total:
+            if _identity(file) != identity:
                 problem = f"process {pid} there is another one: do the ranks of this node see each other's processes?"
     except OSError as error:
         problem = str(error)
         if mpi_comm.Get_rank() == 0:
-            mpi_comm.bcast((os.getpid(), -1))
+            mpi_comm.bcast((os.getpid(), -1, None))
     memory = mmap.mmap(file, total) if file >= 0 and problem is None else None
     problems = mpi_comm.allgather(problem)  # not before it may the first rank close the file
     if file >= 0:
@@ -55,6 +55,13 @@ def share(mpi_comm: Any, nbytes: int) -> NDArray[np.uint8]:
             f"{total} bytes of memory cannot be shared among the ranks of a node. {found}. Use DISTRAIN_COMM=mpi."
         )
     return np.frombuffer(memory, np.uint8).reshape(-1, nbytes)
+
+
+def _identity(file: int) -> tuple[int, int] | None:
+    if file < 0:
+        return None
+    found = os.fstat(file)
+    return found.st_dev, found.st_ino
 
 
 def _make(nbytes: int) -> int:

@@ -271,10 +271,9 @@ class Watch:
 
     def _about(self, late: frozenset[int], inquiry: _Inquiry) -> Iterator[str]:
         for rank in sorted(late):
-            has_come = "has come" if rank in self._known else "has not come"
-            who = f"  rank {rank} ({self._hosts[rank]}) {has_come}, and"
+            who = f"  rank {rank} ({self._hosts[rank]})"
             if rank in inquiry.answers:
-                yield f"{who} is at\n{inquiry.answers[rank][0]}"
+                yield f"{who} has not come, and is at\n{inquiry.answers[rank][0]}"
             else:
                 yield f"{who} does not answer: it is stopped, or hangs outside of Python"
 

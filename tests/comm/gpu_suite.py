@@ -22,6 +22,9 @@ def check_sums(comm: Communicator) -> None:
             x = cupy.array(np.full(size, me + 1, dtype))
             comm.channel.allreduce(x)
             np.testing.assert_array_equal(cuda.to_cpu(x), np.full(size, n * (n + 1) // 2, dtype))
+    x = cupy.array(np.full(3, 2048 if me == 0 else 1, np.float16))  # 2048 + 1 is 2048 in float16
+    comm.channel.allreduce(x)
+    np.testing.assert_array_equal(cuda.to_cpu(x), np.full(3, 2048 + n - 1, np.float16))
     for size in (PIECE - 1, 2 * PIECE + 3):
         data = np.arange(size, dtype=np.float32) % 1000
         x = cupy.array(data * (me + 1))

@@ -92,7 +92,7 @@ def test_an_error_during_a_sum_is_raised_and_nccl_aborted(run_ranks: Callable[..
 
 
 def test_a_sum_that_never_ends_ends_the_job(run_ranks: Callable[..., Any]) -> None:
-    variables = {"STAND_IN_NCCL": "stopped", "DISTRAIN_COLLECTIVE_TIMEOUT": "0.5"}
+    variables = {"STAND_IN_NCCL": "stopped", "DISTRAIN_COLLECTIVE_TIMEOUT": "1.2"}
     result = run_ranks(SUMS, 2, timeout=60, env=variables)
     assert result.returncode == 1
     assert "all ranks have come to it, but it has not ended after" in result.stderr

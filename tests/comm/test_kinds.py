@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -48,3 +50,33 @@ def test_memory_that_cannot_be_shared_is_refused_on_all_ranks(run_ranks: Callabl
     """
     result = run_ranks(script, 2)
     assert result.stdout.count("refused") == 2, result.stderr
+
+
+HOSTS = """
+import ctypes, socket
+from distrain.env import rank_info
+assert ctypes.CDLL(None).unshare(0x04000000) == 0  # CLONE_NEWUTS: a host name of its own
+socket.sethostname(f"node{rank_info().rank // 2}")
+import numpy as np
+from distrain import comm
+world = comm.world()
+assert (world.inter_size, world.inter_rank, world.intra_rank) == (2, world.rank // 2, world.rank % 2)
+for dtype in "efdiq":
+    for size in (3, 2**15, 2**18 + 7):
+        x = np.full(size, world.rank + 1, dtype)
+        world.channel.allreduce(x)
+        assert (x == world.size * (world.size + 1) // 2).all()
+print("passed", flush=True)
+"""
+
+
+def _may_have_a_host_name() -> bool:
+    call = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x04000000) != 0)"
+    return subprocess.run([sys.executable, "-c", call], timeout=30).returncode == 0
+
+
+@pytest.mark.mpi
+@pytest.mark.skipif(not _may_have_a_host_name(), reason="host names of processes need the rights of root")
+@pytest.mark.parametrize(("kind", "n"), [("hierarchical", 3), ("hierarchical", 4), ("auto", 4)])
+def test_ranks_with_different_host_names(run_ranks: Callable[..., Any], kind: str, n: int) -> None:
+    assert run_ranks(HOSTS, n, env={"DISTRAIN_COMM": kind}).check().stdout.count("passed") == n

@@ -23,7 +23,9 @@ def test_two_ranks_measure_and_predict(mpi: Any, mpi_python: str, tmp_path: Path
     found = json.loads(path.read_text())
     assert (found["ranks"], found["nodes"], found["rounds"]) == (2, 1, 2)
     assert [one["nbytes"] for one in found["timings"]] == [1024, 8000, 16384]
-    assert all(one[way] > 0 for one in found["timings"] for way in ("exchange_s", "allreduce_s", "raw_s"))
+    assert all(
+        one[way] > 0 for one in found["timings"] for way in ("exchange_s", "allreduce_s", "hierarchical_s", "raw_s")
+    )
     assert found["link"] == {"alpha_s": found["line"]["latency_s"], "beta_s": found["line"]["byte_s"]}
     assert found["prediction"]["cluster"]["ranks_per_node"] == 2
     assert len(found["prediction"]["steps"]) == 12
