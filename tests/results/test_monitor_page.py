@@ -102,6 +102,10 @@ def test_ranks_that_wait_lag_and_die(opened: Any, growing: Any) -> None:
     assert page.run(f"{row}(3)")[1] == "failed"
     assert page.run(f"{row}(3)")[-1] == "MemoryError: <b>no</b> memory"
     assert f"rank 3 on {os.uname().nodename} has failed: MemoryError" in page.run(f"{TEXT}('events')")
+    assert page.run("document.title") == "(1 of the ranks!) Training monitor: run"
+    run.ranks(*(run.rank(i, "silent") for i in range(300)))
+    page.wait(f"{TEXT}('problems').includes('run: … and 295 more ranks')")
+    assert page.run("document.querySelectorAll('#ranks tbody tr').length") == 200
     run.ranks(run.rank(0), run.rank(1, "silent"), run.rank(2), dead)
     page.wait(f"{row}(1)[1] === 'silent'")
     assert "cores" in page.run(f"{TEXT}('machine')")

@@ -2,18 +2,22 @@
 
 const page = {
   state: { axis: "iteration", smoothing: 0, log: false, hidden: new Set(), cursor: null },
+  title: document.title,
   runs: [],
   ranks: [], // one item a run, or null
   charts: new Map(), // by title
   opened: new Set(), // runs whose graph is open
   due: null, // what the next frame has to draw
 };
+const MOST_FAULTS = 5; // above the curves; the table has them all
 const byId = (id) => document.getElementById(id);
 
 function show(data) {
   page.runs = data.runs;
   page.ranks = data.ranks.map((told) => judged(told, data.machine));
   byId("about").textContent = `${data.runs.map((run) => run.name).join(", ")} · ${when(data.time)} · distrain ${data.version}`;
+  const n = page.ranks.reduce((sum, told) => sum + faults(told).length, 0);
+  document.title = (n ? `(${n} of the ranks!) ` : "") + page.title;
   showLegend();
   showProblems();
   showCharts();
@@ -60,7 +64,9 @@ function showProblems() {
   const lines = page.runs.flatMap((run, i) => {
     const said = [...run.problems];
     if (run.stride > 1) said.push(`The log is long: one in ${run.stride} of its ${run.total.toLocaleString("en")} entries is shown, and the last.`);
-    const lines = faults(page.ranks[i]).map((fault) => make("p", { class: "bad" }, `${run.name}: ${fault.what}`));
+    const found = faults(page.ranks[i]);
+    const lines = found.slice(0, MOST_FAULTS).map((fault) => make("p", { class: "bad" }, `${run.name}: ${fault.what}`));
+    if (found.length > MOST_FAULTS) lines.push(make("p", { class: "bad" }, `${run.name}: … and ${found.length - MOST_FAULTS} more ranks`));
     return [...lines, ...said.map((text) => make("p", {}, `${run.name}: ${text}`))];
   });
   renew(byId("problems"), ...lines);
