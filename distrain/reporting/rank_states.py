@@ -1,0 +1,147 @@
+"""What rank 0 knows about every rank of the job, and the file in which others can read it.
+
+{"time": 1700000000.5, "world": 2, "channel": {"dropped": 0, "late": 0, "refused": 0, "malformed": 0},
+ "ranks": [{"rank": 0, "host": "node1", "pid": 4711, "iteration": 120, "phase": "update", "seen": 1700000000.2,
+            "state": "running", "time": {"data": 0.001, "forward": 0.01, "backward": 0.02, "exchange": 0.002,
+            "update": 0.001}, "failure": null}, …]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from distrain.files import atomic_write
+
+State: TypeAlias = Literal["running", "silent", "failed", "done"]
+
+PHASES = ("data", "forward", "backward", "exchange", "update")
+"""The parts of an iteration that a heartbeat tells about, in the order of its message."""
+
+FILE_NAME = "ranks.json"
+
+_MIN_QUIET_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RankState:
+    """What is known about one rank.
+
+    Attributes:
+        rank: its number.
+        host: name of its host.
+        pid: its process there.
+        iteration: the last complete one that it has told of.
+        phase: what it had done last when it told so: a phase of the clock ("update"), or the extension that it was
+            about to call.
+        seen: when it was last heard of, in seconds since the epoch on rank 0's clock.
+        state: "running"; "silent", if nothing was heard for longer than it takes ordinarily; "failed"; "done", when its
+            training has ended well.
+        time: mean seconds an iteration since the heartbeat before, by phase: data, forward, backward, exchange, update.
+        failure: the line of the exception; None if it has not failed.
+    """
+
+    rank: int
+    host: str
+    pid: int
+    iteration: int = 0
+    phase: str = "start"
+    seen: float = 0.0
+    state: State = "running"
+    time: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    failure: str | None = None
+
+
+@dataclass
+class Counters:
+    """What did not go well on the side channel.
+
+    Attributes:
+        dropped: messages that found no room on their way, on all ranks.
+        late: sums that came after their entry was written, or found no room in waiting for it.
+        refused: connections that were not let in.
+        malformed: messages that nobody of the job can have sent.
+    """
+
+    dropped: int = 0
+    late: int = 0
+    refused: int = 0
+    malformed: int = 0
+
+
+class RankStates:
+    """The states of all ranks, as rank 0 keeps them. Threads may use it at the same time.
+
+    Args:
+        members: host and process of every rank, in their order.
+        iteration: at which the training begins.
+    """
+
+    def __init__(self, members: Sequence[tuple[str, int]], iteration: int = 0) -> None:
+        now, self._lock = time.time(), threading.Lock()
+        self._states = [RankState(rank, host, pid, iteration, seen=now) for rank, (host, pid) in enumerate(members)]
+        self._heard = [time.monotonic()] * len(members)
+        self._quiet_s = [_MIN_QUIET_S] * len(members)
+        self.counters = Counters()
+
+    def beat(self, rank: int, iteration: int, phase: str, times: Sequence[float], quiet_s: float) -> None:
+        """Takes a heartbeat.
+
+        Args:
+            rank: whose it is.
+            iteration: the last complete one.
+            phase: see `RankState`.
+            times: mean seconds an iteration, in the order of `PHASES`; empty if there was none since the last one.
+            quiet_s: so long the rank may be quiet now before it counts as silent; at least 5.
+        """
+        with self._lock:
+            state = self._states[rank]
+            if state.state in ("failed", "done"):
+                return
+            split = dict(zip(PHASES, times, strict=True)) if times else state.time
+            self._states[rank] = replace(state, iteration=iteration, phase=phase, seen=time.time(), time=split)
+            self._heard[rank], self._quiet_s[rank] = time.monotonic(), max(quiet_s, _MIN_QUIET_S)
+
+    def end(self, rank: int, iteration: int, failure: str | None = None) -> None:
+        """The training of a rank has ended; the first word about it counts.
+
+        Args:
+            rank: which.
+            iteration: the last complete one.
+            failure: the line of the exception; None if it has ended well.
+        """
+        with self._lock:
+            state = self._states[rank]
+            if state.state not in ("failed", "done"):
+                how: State = "done" if failure is None else "failed"
+                self._states[rank] = replace(state, iteration=iteration, seen=time.time(), state=how, failure=failure)
+
+    def all(self) -> list[RankState]:
+        """The states now, in the order of the ranks."""
+        now = time.monotonic()
+        with self._lock:
+            return [
+                replace(state, state="silent") if state.state == "running" and now - heard > quiet_s else state
+                for state, heard, quiet_s in zip(self._states, self._heard, self._quiet_s, strict=True)
+            ]
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes the states to a file, which is whole at any time. It is not fsynced: the next one comes soon.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        states = self.all()
+        content = {
+            "time": time.time(),
+            "world": len(states),
+            "channel": asdict(self.counters),
+            "ranks": [asdict(state) for state in states],
+        }
+        with atomic_write(path, durable=False) as stream:
+            stream.write(json.dumps(content).encode())
