@@ -26,6 +26,7 @@ PHASES = ("data", "forward", "backward", "exchange", "update")
 FILE_NAME = "ranks.json"
 
 _MIN_QUIET_S = 5.0
+_EACH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +146,40 @@ class RankStates:
         }
         with atomic_write(path, durable=False) as stream:
             stream.write(json.dumps(content).encode())
+
+
+class StatesFile:
+    """The file of `RankStates`, written anew once a second.
+
+    Args:
+        states: what is written.
+        path: of the file.
+        at_once: whether the first one is written at once, and not after a second.
+
+    Attributes:
+        problem: why it could not be written the last time; empty if it could.
+    """
+
+    def __init__(self, states: RankStates, path: str, at_once: bool) -> None:
+        self.problem = ""
+        self._states, self._path = states, path
+        self._is_there = os.path.lexists(path)  # that of an earlier training
+        self._due = time.monotonic() + (0.0 if at_once or self._is_there else _EACH_S)
+
+    def wait_s(self) -> float:
+        """Seconds until it is due; 0 or less if it is."""
+        return self._due - time.monotonic()
+
+    def write(self) -> None:
+        """Writes it now."""
+        self._due = time.monotonic() + _EACH_S
+        try:
+            self._states.write(self._path)
+            self._is_there, self.problem = True, ""
+        except OSError as error:
+            self.problem = f"{self._path} cannot be written: {error.strerror or error}"
+
+    def finish(self) -> None:
+        """Writes it for the last time; not where it has not come to be written at all."""
+        if self._is_there or self.wait_s() <= 0:
+            self.write()

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distrain import comm as comm_module
 from distrain import minibatch, reproducible
 from distrain.comm import Communicator
-from distrain.errors import SerializationError
-from distrain.reporting import DictSummary
+from distrain.errors import ArgumentError, SerializationError
+from distrain.reporting import DictSummary, Sums
+from distrain.reporting.merged import Merged
 from distrain.training.extension import Extension, RunsOn
 from distrain.training.extensions.log import Log
+from distrain.training.side_channel import WAIT_S
 from distrain.training.triggers import agreement
 from distrain.training.triggers.trigger import get_trigger
 
+_MOST_DUE = 64  # entries that a rank waits for without being asked for its log
+
 if TYPE_CHECKING:
+    from distrain.reporting.channel import MergingStream, SendingStream
     from distrain.training.trainer import Trainer
+
+
+class _Due(NamedTuple):
+    """An entry that is being made, and what this rank has for it."""
+
+    epoch: int
+    iteration: int
+    elapsed_time: float
+    sums: dict[str, Sums]
 
 
 class LogReport(Extension):
@@ -32,15 +48,22 @@ class LogReport(Extension):
     log; rank 0 writes it, each entry as it comes. A second file with ".jsonl" appended to its name has one object a
     line. However long the training, no more than some thousand entries are kept in memory.
 
+    The sums of the other ranks come through the side channel. An entry that rank 0 has to make without those of some
+    ranks has their numbers as "missing_ranks". If some ranks have not reported a value that others have, "missing_keys"
+    is an object with the numbers of these ranks by its name; values that rank 0 alone reports are no such case.
+
     Args:
         keys: names of the values to average; None takes all.
         trigger: the interval; see `get_trigger`.
         postprocess: called with each entry before it is added, to change it in place.
         filename: name of the file in `trainer.out`, which may refer to the entry: "log_{epoch}". None writes none.
         log_name: the older name of `filename`.
+        patience: seconds that rank 0 waits for the sums of other ranks, and they for an entry that `log` is to have.
+
+    Raises:
+        ArgumentError: `patience` is negative or no number.
 
     Attributes:
-        log: the entries so far; reads like a list.
         comm: the ranks whose values are averaged; None is those of the trainer.
     """
 
@@ -55,14 +78,28 @@ class LogReport(Extension):
         filename: str | None = "log",
         *,
         log_name: str | None = None,
+        patience: float = WAIT_S,
     ) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, (int, float)) or not 0 <= patience < math.inf:
+            raise ArgumentError(f"LogReport(patience={patience!r}) must be a number of seconds, 0 or more")
         self._keys = None if keys is None else list(keys)
         self._trigger = get_trigger(trigger)
         self._postprocess = postprocess
         self._filename = log_name or filename
         self._summary = DictSummary()
         self._warned: set[str] = set()
-        self.log = Log()
+        self._patience = patience
+        self._merging: MergingStream | None = None
+        self._sending: SendingStream | None = None
+        self._due: deque[_Due] = deque()  # on other ranks than 0: entries that rank 0 has not sent yet
+        self._log = Log()
+
+    @property
+    def log(self) -> Log:
+        """The entries so far; reads like a list. Ranks other than 0 wait a little for entries that are due."""
+        if self._due and self._sending is not None:
+            self._add_arrived(self._sending, wait=True)
+        return self._log
 
     def initialize(self, trainer: Trainer) -> None:
         """Takes the trainer's ranks, unless it has its own."""
@@ -71,8 +108,9 @@ class LogReport(Extension):
         if self.comm.rank != 0:
             self._summary = DictSummary()  # a snapshot has the sums of all ranks, which count once
             if self._filename is not None:
-                self.log.keep_recent()
+                self._log.keep_recent()
         agreement.decide_among(self._trigger, self.comm)
+        self._merging, self._sending = trainer.side_channel.new_streams(self.comm, self._patience)
 
     def __call__(self, trainer: Trainer) -> None:
         """Adds the observation of this iteration; at the end of an interval, writes an entry."""
@@ -87,12 +125,20 @@ class LogReport(Extension):
         if self._summary.first_nonfinite:
             self._warn_nonfinite(trainer, self._summary.first_nonfinite, "in")
         if self._trigger(trainer):
-            summary, elapsed_time = self._of_all_ranks(trainer.elapsed_time)
-            self._summary = DictSummary()
-            means = summary.compute_mean()
-            if (self.comm or trainer.comm).rank == 0:
-                self._warn_nonfinite(trainer, [key for key, mean in means.items() if mean - mean != 0.0], "up to")
-            self._add_entry(trainer, means, elapsed_time)
+            summary, self._summary = self._summary, DictSummary()
+            due = _Due(trainer.updater.epoch, trainer.updater.iteration, trainer.elapsed_time, summary.sums())
+            if self._sending is not None:
+                self._sending.send(due.iteration, due.sums)
+                self._due.append(due)
+                self._add_arrived(self._sending, wait=False)
+                return
+            merged = self._of_all_ranks(due)
+            if (self.comm or trainer.comm).rank != 0:
+                self._add_entry(due, merged)
+                return
+            bad = [key for key, mean in merged.means.items() if mean - mean != 0.0]
+            self._warn_nonfinite(trainer, bad, "up to")
+            self._add_entry(due, merged, trainer.out)
 
     def gather(self) -> None:
         """Moves the sums of all ranks to rank 0, for a snapshot; a collective call, allowed at any time."""
@@ -100,31 +146,54 @@ class LogReport(Extension):
             self._summary = self._summary.gathered(self.comm)
             agreement.gather(self._trigger)
 
-    def _of_all_ranks(self, elapsed_time: float) -> tuple[DictSummary, float]:
-        """The sums of all ranks, and the clock of rank 0."""
+    def _of_all_ranks(self, due: _Due) -> Merged:
+        """The means over all ranks, with the clock of rank 0; a collective call if there is no side channel."""
+        if self._merging is not None:
+            return self._merging.merge(due.iteration, due.sums, due.elapsed_time)
         comm = self.comm or comm_module.world()
-        if comm.size == 1:
-            return self._summary, elapsed_time
-        parts = comm.allgather_obj((self._summary.sums(), elapsed_time))
-        merged = DictSummary()
+        parts = [(due.sums, due.elapsed_time)]
+        if comm.size > 1:
+            parts = comm.allgather_obj(parts[0])
+        summary = DictSummary()
         for sums, _ in parts:
-            merged.merge(sums)
-        return merged, parts[0][1]
+            summary.merge(sums)
+        return Merged(due.iteration, parts[0][1], summary.compute_mean())
 
-    def _add_entry(self, trainer: Trainer, means: dict[str, float], elapsed_time: float) -> None:
+    def _add_arrived(self, stream: SendingStream, wait: bool) -> None:
+        """Adds the entries that rank 0 has sent; they come in order, so what is behind another is lost."""
+        arrived = stream.receive(self._due[-1].iteration, wait)
+        newest = max(arrived, default=-1)
+        while self._due and (wait or self._due[0].iteration <= newest or len(self._due) > _MOST_DUE):
+            due = self._due.popleft()
+            merged = arrived.get(due.iteration)
+            if merged is None:
+                merged = stream.alone(due.iteration, due.sums, due.elapsed_time)
+            self._add_entry(due, merged)
+
+    def _add_entry(self, due: _Due, merged: Merged, out: str | None = None) -> None:
+        """Adds an entry to the log, and to the file if the directory is given."""
         entry: dict[str, Any] = {
-            **means,
-            "epoch": trainer.updater.epoch,
-            "iteration": trainer.updater.iteration,
-            "elapsed_time": elapsed_time,
+            **merged.means,
+            "epoch": due.epoch,
+            "iteration": due.iteration,
+            "elapsed_time": merged.elapsed_time,
         }
+        if merged.missing_ranks:
+            entry["missing_ranks"] = merged.missing_ranks
+        if merged.missing_keys:
+            entry["missing_keys"] = merged.missing_keys
         if self._postprocess is not None:
             self._postprocess(entry)
-        if self._filename is not None and (self.comm or trainer.comm).rank == 0:
-            path = os.path.join(trainer.out, self._filename.format(**entry))
-            if path != self.log.path:
-                self.log.attach(path)
-        self.log.append(entry)
+        if self._filename is not None and out is not None:
+            path = os.path.join(out, self._filename.format(**entry))
+            if path != self._log.path:
+                self._log.attach(path)
+        self._log.append(entry)
+
+    def finalize(self) -> None:
+        """Takes in what is still due on this rank."""
+        if self._due and self._sending is not None:
+            self._add_arrived(self._sending, wait=True)
 
     def _warn_nonfinite(self, trainer: Trainer, keys: Iterable[str], when: str) -> None:
         new = [key for key in keys if key not in self._warned]
@@ -145,7 +214,7 @@ class LogReport(Extension):
         self._summary.serialize(serializer["_summary"])
         text = serializer("_log", self.log.to_json() if serializer.is_writer else None)
         if not serializer.is_writer and text is not None:
-            self.log = Log(_decode(text))
+            self._log, self._due = Log(_decode(text)), deque()
 
 
 def _decode(text: str) -> list[dict[str, Any]]:
