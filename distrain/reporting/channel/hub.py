@@ -255,6 +255,7 @@ class Hub:
 
     def _leave(self) -> None:
         try:
+            self._door.hub.setsockopt(zmq.LINGER, _LEAVE_MS)  # unbinding ends the connections
             self._door.hub.unbind(self._door.bound)
             self._door.connections.close()
         except zmq.ZMQError:  # closed already
