@@ -156,7 +156,7 @@ def test_keys_that_not_all_ranks_have_are_named(run_ranks, tmp_path):
 
 
 LOST = """
-report._patience = 1.0
+report._patience = 3.0
 
 @at(4)
 def lose(trainer):
