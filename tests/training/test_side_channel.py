@@ -181,6 +181,27 @@ def test_without_the_hub_training_goes_on_and_says_so_once(run_ranks, tmp_path, 
     assert "rank 0 has not sent the entry of iteration 6" in found["said"][1][0]
 
 
+CUT_OFF = """
+import ctypes, os, sys
+
+NEW_NETWORK = 0x40000000
+is_cut_off = os.environ.get("PMI_RANK") == "1" and ctypes.CDLL(None).unshare(NEW_NETWORK) == 0
+"""
+
+
+@pytest.mark.mpi
+def test_a_rank_that_is_cut_off_from_the_network_trains_on(run_ranks, tmp_path):
+    report = "report._patience = 0.2\n"
+    run_ranks(CUT_OFF + HEAD + report + RUN, 2, str(tmp_path)).check()
+    found = read(tmp_path / "found")
+    if not any("missing_ranks" in entry for entry in found["logs"][0]):
+        pytest.skip("no network namespaces here")
+    for rank, other in [(0, 1), (1, 0)]:
+        assert [entry["missing_ranks"] for entry in found["logs"][rank]] == [[other]] * 4
+        assert len(found["said"][rank]) == 1
+    assert read(tmp_path / "ranks.json")["ranks"][1]["state"] in ("running", "silent")
+
+
 FAILED = """
 @at(5)
 def fail(trainer):

@@ -27,7 +27,7 @@ Parts: TypeAlias = dict[int, dict[str, Sums]]
 """What ranks have summed up, by rank."""
 
 _AT_ONCE = 1000  # messages that are read in one go
-_ENTRIES = 64  # that may wait for rank 0 to come to them
+_ENTRIES = 1024  # that may wait for rank 0 to come to them
 _MAIL = 1000  # messages to the ranks that may wait for the thread
 _CLOSE_S = 5.0
 _LEAVE_MS = 200
