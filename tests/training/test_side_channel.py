@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -200,6 +202,65 @@ def test_a_rank_that_is_cut_off_from_the_network_trains_on(run_ranks, tmp_path):
         assert [entry["missing_ranks"] for entry in found["logs"][rank]] == [[other]] * 4
         assert len(found["said"][rank]) == 1
     assert read(tmp_path / "ranks.json")["ranks"][1]["state"] in ("running", "silent")
+
+
+MOVE = """
+import ctypes, os, sys
+
+if os.environ["PMI_RANK"] == "1":
+    assert ctypes.CDLL(None).setns(os.open(f"/run/netns/{sys.argv[2]}", os.O_RDONLY), 0) == 0
+"""
+
+CUT_LATER = """
+report._patience = 1.0
+
+@at(4)
+def cut(trainer):
+    assert len(report.log) == 1 and "missing_ranks" not in report.log[0]
+    world.barrier()
+    if rank == 0:
+        os.system(f"ip link set {sys.argv[3]} down")
+    world.barrier()
+"""
+
+
+@pytest.fixture
+def link():
+    """A network namespace, the end of its cable on this side, and the address of that."""
+    name, subnet = f"dt{os.getpid() % 100_000}", f"10.123.{os.getpid() % 250}"
+    commands = [
+        f"ip netns add {name}",
+        f"ip link add {name}a type veth peer name {name}b",
+        f"ip link set {name}b netns {name}",
+        f"ip addr add {subnet}.1/24 dev {name}a",
+        f"ip link set {name}a up",
+        f"ip -n {name} addr add {subnet}.2/24 dev {name}b",
+        f"ip -n {name} link set {name}b up",
+    ]
+    try:
+        for command in commands:
+            if subprocess.run(command.split(), stderr=subprocess.DEVNULL, check=False).returncode:
+                pytest.skip(f"here one cannot {command}")
+        yield name, f"{name}a", f"{subnet}.1"
+    except FileNotFoundError:
+        pytest.skip("there is no ip")
+    finally:
+        if shutil.which("ip"):
+            for command in (f"ip netns del {name}", f"ip link del {name}a"):
+                subprocess.run(command.split(), stderr=subprocess.DEVNULL, check=False)
+
+
+@pytest.mark.mpi
+def test_a_cable_that_is_pulled_stops_no_training(run_ranks, tmp_path, link):
+    """The gradients go through shared memory here, so the side channel alone is cut."""
+    name, cable, host = link
+    script = MOVE + HEAD + CUT_LATER + RUN
+    run_ranks(script, 2, str(tmp_path), name, cable, env={"DISTRAIN_SIDE_CHANNEL": f"tcp://{host}:0"}).check()
+    found = read(tmp_path / "found")
+    for rank, other in [(0, 1), (1, 0)]:
+        missing = [entry.get("missing_ranks") for entry in found["logs"][rank]]
+        assert missing == [None, [other], [other], [other]]
+        assert len(found["said"][rank]) == 1
 
 
 FAILED = """
