@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -164,6 +166,10 @@ class StatesFile:
         self.problem = ""
         self._states, self._path = states, path
         self._is_there = os.path.lexists(path)  # that of an earlier training
+        folder, name = os.path.split(path)
+        for left in glob.glob(f".{glob.escape(name)}.*.tmp", root_dir=folder or None):  # by one that was killed
+            with suppress(OSError):
+                os.unlink(os.path.join(folder, left))
         self._due = time.monotonic() + (0.0 if at_once or self._is_there else _EACH_S)
 
     def wait_s(self) -> float:

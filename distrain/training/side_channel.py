@@ -128,7 +128,7 @@ class SideChannel:
 
     def _tell(self, phase: str, quiet_s: float = 0.0) -> None:
         """Sends a heartbeat, or takes this rank's own."""
-        now, iteration = time.perf_counter(), self._iteration
+        now, iteration = time.perf_counter(), int(self._iteration)
         self._due = now + _EACH_S
         times: list[float] = []
         if n := iteration - self._last:
@@ -178,12 +178,13 @@ class SideChannel:
 
     def fail(self, error: BaseException) -> None:
         """The training has failed here; tells rank 0 as well as it can."""
+        iteration = int(self._iteration)
         line = f"{type(error).__name__}: {error}".splitlines()[0][:_LINE]
         self._failure = line
         if self.member is not None:
-            self.member.fail(self._iteration, line)
+            self.member.fail(iteration, line)
         elif self.states is not None:
-            self.states.end(0, self._iteration, line)
+            self.states.end(0, iteration, line)
 
     def close(self) -> None:
         """Says that the training has ended, and closes the channel. The second call does nothing."""
@@ -191,11 +192,11 @@ class SideChannel:
             self._tell(clock.last)
         if self.member is not None:
             if self._failure is None:
-                self.member.done(self._iteration)
+                self.member.done(int(self._iteration))
             self.member.close()
         if self.states is not None and self._comm is not None:
             if self._failure is None:
-                self.states.end(0, self._iteration)
+                self.states.end(0, int(self._iteration))
             if self.hub is not None:
                 self.hub.wait_for_ends(0.0 if self._failure else _END_S)
                 self.hub.close()

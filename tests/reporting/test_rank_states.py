@@ -85,6 +85,13 @@ def test_a_file_that_is_there_is_replaced_at_once_and_else_after_a_second(tmp_pa
     assert StatesFile(RankStates(MEMBERS), str(tmp_path / "other"), at_once=True).wait_s() <= 0
 
 
+def test_what_a_killed_training_has_left_is_removed(tmp_path):
+    (tmp_path / ".ranks.json.0123.tmp").write_text("{")
+    (tmp_path / ".log.0123.tmp").write_text("{")
+    StatesFile(RankStates(MEMBERS), str(tmp_path / "ranks.json"), at_once=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".log.0123.tmp"]
+
+
 def test_a_file_that_cannot_be_written_is_a_problem_and_no_error(tmp_path):
     file = StatesFile(RankStates(MEMBERS), str(tmp_path / "gone" / "ranks.json"), at_once=True)
     file.write()

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import re
+import resource
 import secrets
 import socket
 import struct
@@ -21,12 +22,14 @@ from typing import Any
 import zmq
 
 from distrain import wire
+from distrain.errors import ArgumentError
 from distrain.reporting.channel.messages import MAX_MESSAGE
 
 VARIABLE = "DISTRAIN_SIDE_CHANNEL"
 
 _PENDING = 256  # messages of a rank that may wait in ZeroMQ in each direction
 _CONNECT_MS = 3000
+_OTHER_FILES = 512  # that rank 0 may want to have open
 _SIOCGIFADDR = 0x8915  # of Linux
 
 
@@ -80,10 +83,11 @@ def listen(hosts: Sequence[str], is_one_host: bool) -> tuple[Door, Announcement]
             anyway.
 
     Raises:
-        ArgumentError: the variable has no address that can be taken.
+        ArgumentError: the variable has no address that can be taken, or this process may not open so many files.
         zmq.ZMQError: the system has no room for another socket.
     """
     asked = os.environ.get(VARIABLE, "")
+    _make_room(len(hosts))
     context = wire.new_context()
     try:
         hub = wire.hub(context, _PENDING)
@@ -140,6 +144,20 @@ def namespace() -> str:
 def is_off() -> bool:
     """Whether the user wants no side channel."""
     return os.environ.get(VARIABLE, "").lower() in ("off", "0")
+
+
+def _make_room(size: int) -> None:
+    """Lets this process have a connection for every rank, besides what else it opens."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = size + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ArgumentError(
+            f"{size} ranks need that many connections, and this process may open {hard} files only; raise the limit "
+            "(`ulimit -Hn`)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _endpoints(bound: str, hosts: Sequence[str]) -> dict[str, str]:

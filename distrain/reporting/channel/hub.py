@@ -258,6 +258,6 @@ class Hub:
             self._door.hub.setsockopt(zmq.LINGER, _LEAVE_MS)  # unbinding ends the connections
             self._door.hub.unbind(self._door.bound)
             self._door.connections.close()
-        except zmq.ZMQError:  # closed already
-            pass
-        self._door.context.destroy(linger=_LEAVE_MS)
+            self._door.context.destroy(linger=_LEAVE_MS)
+        except Exception as error:  # as above
+            self._say(f"cannot be closed: {type(error).__name__}: {error}")

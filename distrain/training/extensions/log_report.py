@@ -126,7 +126,7 @@ class LogReport(Extension):
             self._warn_nonfinite(trainer, self._summary.first_nonfinite, "in")
         if self._trigger(trainer):
             summary, self._summary = self._summary, DictSummary()
-            due = _Due(trainer.updater.epoch, trainer.updater.iteration, trainer.elapsed_time, summary.sums())
+            due = _Due(trainer.updater.epoch, int(trainer.updater.iteration), trainer.elapsed_time, summary.sums())
             if self._sending is not None:
                 self._sending.send(due.iteration, due.sums)
                 self._due.append(due)

@@ -337,6 +337,21 @@ def test_where_the_others_connect(monkeypatch):
     assert endpoints("tcp://10.1.1.1:5000", ["a/1", "b/2"]) == {"": "tcp://10.1.1.1:5000"}
 
 
+def test_room_for_many_ranks():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+        address._make_room(50)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
+        address._make_room(200)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 712
+        if hard != resource.RLIM_INFINITY:
+            with pytest.raises(ArgumentError, match="may open .* files only"):
+                address._make_room(hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_own_addresses():
     assert address._address_towards("127.0.0.1") is None
     assert address._address_towards("nowhere.invalid") is None
