@@ -60,7 +60,7 @@ def work() -> None:
 
     def entry() -> None:
         if merging is not None:
-            merging.merge(next(iterations), summary.sums(), 0.0)
+            merging.merge(next(iterations), summary.sums(), 0.0, 2.0)
         elif sending is not None:
             iteration = next(iterations)
             sending.send(iteration, summary.sums())

@@ -2,8 +2,8 @@
 
 Guarantees:
 
-- Nothing here stops a training, or delays it for long: two seconds for sums that do not come, once until they come
-  again; three seconds for a connection at the start; a second at the end.
+- Nothing here stops a training, or delays it for long: two seconds where somebody reads a log for which sums do not
+  come, once until they come again; three seconds for a connection at the start; a second at the end.
 - Two collective calls when a training starts, and none later.
 - What cannot be sent is dropped and counted. A channel that is lost is spoken of once.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distrain.training.trainer import Trainer
 
 WAIT_S = 2.0
-"""So long rank 0 waits for sums of the other ranks."""
+"""So long an entry of a log waits for the sums of all ranks."""
 
 _EACH_S = 1.0  # between two heartbeats
 _QUIET_ITERATIONS = 5  # so many iterations a rank may be quiet
@@ -159,7 +159,7 @@ class SideChannel:
 
         Args:
             comm: the ranks whose sums they are.
-            wait_s: so long rank 0 waits for the sums of the others.
+            wait_s: so long the other ranks wait for an entry that somebody asks for.
 
         Returns:
             Rank 0 gets the first, others the second; neither, if the channel is not open or not that of these ranks.
@@ -170,7 +170,7 @@ class SideChannel:
 
         self._n_streams += 1
         if self.hub is not None:
-            return MergingStream(self.hub, self._n_streams, comm.size, wait_s), None
+            return MergingStream(self.hub, self._n_streams, comm.size), None
         assert self.member is not None
         return None, SendingStream(self.member, self._n_streams, comm.size, wait_s)
 
@@ -185,6 +185,8 @@ class SideChannel:
             self.member.fail(iteration, line)
         elif self.states is not None:
             self.states.end(0, iteration, line)
+        if self.hub is not None:
+            self.hub.is_leaving = True
 
     def close(self) -> None:
         """Says that the training has ended, and closes the channel. The second call does nothing."""

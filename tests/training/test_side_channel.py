@@ -101,14 +101,18 @@ def stop(trainer):
 """
 
 
+READING = """
+trainer.extend(lambda trainer: len(report.log), name="read", priority=-1)
+"""
+
+
 @pytest.mark.mpi
-@CARRIERS
-def test_a_rank_that_is_stopped_is_silent_and_missing_in_one_entry(run_ranks, tmp_path, carrier):
+@pytest.mark.parametrize(("carrier", "reads"), [({}, False), ({}, True), (TCP, True)], ids=["waits", "reads", "tcp"])
+def test_a_rank_that_is_stopped_is_silent_and_missing_where_the_log_is_read(run_ranks, tmp_path, carrier, reads):
     results, seen = [], Counter()
     path = tmp_path / "out" / "ranks.json"
-    run = threading.Thread(
-        target=lambda: results.append(run_ranks(HEAD + STOPPED + RUN, 3, str(tmp_path / "out"), env=carrier)),
-    )
+    script = HEAD + STOPPED + READING * reads + RUN
+    run = threading.Thread(target=lambda: results.append(run_ranks(script, 3, str(tmp_path / "out"), env=carrier)))
     run.start()
     end = time.monotonic() + 50
     while run.is_alive() and not seen["silent"] and time.monotonic() < end:
@@ -124,6 +128,11 @@ def test_a_rank_that_is_stopped_is_silent_and_missing_in_one_entry(run_ranks, tm
     assert seen["silent"], "rank 0 tells of it although it waits in the same collective"
     found = read(tmp_path / "out" / "found")
     log = found["logs"][0]
+    if not reads:  # rank 0 had something else to wait for, and got the sums meanwhile
+        assert [entry.get("missing_ranks") for entry in log] == [None] * 4
+        assert (found["channel"]["late"], found["said"]) == (0, [[], [], []])
+        assert all(other == log for other in found["logs"])
+        return
     assert [entry.get("missing_ranks") for entry in log][:2] == [None, [1]]
     assert len(found["said"][0]) == 1
     assert "the entry of iteration 6 in the log is without the sums of rank 1" in found["said"][0][0]

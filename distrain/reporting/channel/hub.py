@@ -43,12 +43,14 @@ class Hub:
         file: of the states.
 
     Attributes:
+        is_leaving: rank 0's training has failed, and nothing is waited for any more.
         notes: what the user should be told; whoever trains says it, so that a warning that is an error does not meet a
             thread.
     """
 
     def __init__(self, door: Door, announced: Announcement, states: RankStates, file: StatesFile) -> None:
         size = len(states.all())
+        self.is_leaving = False
         self.notes: deque[str] = deque(maxlen=100)
         self._door, self._states, self._file = door, states, file
         self._members = {rank: announced.identity(rank) for rank in range(1, size)}
@@ -73,7 +75,7 @@ class Hub:
 
     # The training thread
 
-    def take(self, stream: int, iteration: int, wait_s: float) -> Parts:
+    def take(self, stream: int, iteration: int, wait_s: float, is_final: bool) -> Parts | None:
         """The sums of the other ranks for an entry; what comes later is late.
 
         It waits for ranks that have not sent theirs, but not for those that were late before and have sent no sums
@@ -83,15 +85,19 @@ class Hub:
             stream: which log.
             iteration: of the entry.
             wait_s: seconds to wait at most.
+            is_final: whether those that have not come by then are late. If not, None is returned and nothing taken.
         """
         key, end = (stream, iteration), time.monotonic() + wait_s
         with self._condition:
             parts = self._parts.setdefault(key, {})
             self._awaited = self._members.keys() - parts.keys() - self._late - self._ended
             self._wanted = key
-            while self._awaited and not self._is_over:
+            while self._awaited and not self._is_over and not self.is_leaving:
                 rest = end - time.monotonic()
                 if rest <= 0:
+                    if not is_final:
+                        self._wanted = None
+                        return None
                     self._late |= self._awaited
                     break
                 self._condition.wait(rest)

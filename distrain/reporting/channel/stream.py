@@ -20,22 +20,29 @@ class MergingStream:
         hub: rank 0's end of the side channel.
         number: of the log; the same on all ranks, and no other log's.
         size: ranks of the job.
-        wait_s: so long `merge` waits for the sums of the others.
     """
 
-    def __init__(self, hub: Hub, number: int, size: int, wait_s: float) -> None:
-        self._hub, self._number, self._size, self._wait_s = hub, number, size, wait_s
+    def __init__(self, hub: Hub, number: int, size: int) -> None:
+        self._hub, self._number, self._size = hub, number, size
         self._has_warned = False
 
-    def merge(self, iteration: int, own: dict[str, Sums], elapsed_time: float) -> Merged:
+    def merge(
+        self, iteration: int, own: dict[str, Sums], elapsed_time: float, wait_s: float, is_final: bool = True
+    ) -> Merged | None:
         """The entry of an iteration; the other ranks get it too.
 
         Args:
             iteration: of the entry.
             own: what rank 0 has summed up.
             elapsed_time: in seconds.
+            wait_s: so long it waits for the sums of other ranks.
+            is_final: whether the entry is made without those that have not come by then; else there is None, and the
+                next call may have better luck.
         """
-        parts: Parts = {0: own, **self._hub.take(self._number, iteration, self._wait_s)}
+        others = self._hub.take(self._number, iteration, wait_s, is_final)
+        if others is None:
+            return None
+        parts: Parts = {0: own, **others}
         missing_ranks = [rank for rank in range(self._size) if rank not in parts]
         summary = DictSummary()
         for rank in sorted(parts):  # in this order, as floating-point sums depend on it
@@ -66,12 +73,13 @@ class SendingStream:
         member: this rank's end of the side channel.
         number: of the log; the same on all ranks, and no other log's.
         size: ranks of the job.
-        wait_s: so long `receive` waits for an entry.
+        wait_s: so long `receive` waits for an entry; not again before something has come.
     """
 
     def __init__(self, member: Member, number: int, size: int, wait_s: float) -> None:
         self._member, self._number, self._size, self._wait_s = member, number, size, wait_s
         self._has_warned = False
+        self._waits_in_vain = False
 
     def send(self, iteration: int, own: dict[str, Sums]) -> None:
         """Sends what this rank has summed up for an entry. Never waits."""
@@ -87,10 +95,14 @@ class SendingStream:
         found: dict[int, Merged] = {}
         end = time.monotonic() + self._wait_s
         while True:
-            rest = end - time.monotonic() if wait else 0.0
+            rest = end - time.monotonic() if wait and not self._waits_in_vain else 0.0
             for merged in self._member.arrivals(self._number, rest):
                 found[merged.iteration] = merged
-            if until in found or rest <= 0 or self._member.is_leaving:
+                self._waits_in_vain = False
+            if until in found or self._member.is_leaving:
+                return found
+            if rest <= 0:
+                self._waits_in_vain = self._waits_in_vain or wait
                 return found
 
     def alone(self, iteration: int, own: Mapping[str, Sums], elapsed_time: float) -> Merged:

@@ -74,7 +74,7 @@ def open_files():
 
 def streams(job, wait_s=LONG_S, number=1):
     size = len(job.states.all())
-    merging = MergingStream(job.hub, number, size, wait_s)
+    merging = MergingStream(job.hub, number, size)
     return merging, {rank: SendingStream(member, number, size, wait_s) for rank, member in job.members.items()}
 
 
@@ -86,7 +86,7 @@ def test_an_entry_is_made_of_all_sums_and_comes_back(job):
     merging, sending = streams(job)
     sending[2].send(5, sums(3.0, 0.5))
     sending[1].send(5, sums(2.0, 0.25))
-    merged = merging.merge(5, sums(1.0, 0.25), 7.5)
+    merged = merging.merge(5, sums(1.0, 0.25), 7.5, LONG_S)
     assert merged == Merged(5, 7.5, {"a": 2.25})
     for stream in sending.values():
         assert stream.receive(5, wait=True) == {5: merged}
@@ -97,28 +97,55 @@ def test_rank_0_waits_for_sums_that_are_on_their_way(job):
     sending[1].send(5, sums(2.0))
     timer = threading.Timer(0.2, lambda: sending[2].send(5, sums(2.0)))
     timer.start()
-    assert merging.merge(5, sums(2.0), 0.0).missing_ranks == []
+    assert merging.merge(5, sums(2.0), 0.0, LONG_S).missing_ranks == []
     timer.join()
+
+
+def test_an_entry_that_is_not_final_stays_until_it_is_complete(job):
+    merging, sending = streams(job)
+    sending[1].send(5, sums(2.0))
+    assert merging.merge(5, sums(2.0), 0.0, 0.05, is_final=False) is None
+    assert merging.merge(5, sums(2.0), 0.0, 0.0, is_final=False) is None
+    sending[2].send(5, sums(2.0))
+    assert merging.merge(5, sums(2.0), 0.0, LONG_S, is_final=False) == Merged(5, 0.0, {"a": 2.0})
+
+
+def test_rank_0_waits_for_nobody_when_it_has_failed(job):
+    merging, _ = streams(job)
+    job.hub.is_leaving = True
+    with pytest.warns(UserWarning, match="without the sums of rank 1, 2"):
+        assert merging.merge(5, sums(2.0), 0.0, LONG_S).missing_ranks == [1, 2]
+
+
+def test_a_rank_that_waits_in_vain_does_not_wait_again_before_something_has_come(job):
+    _, sending = streams(job, wait_s=0.2)
+    assert sending[1].receive(5, wait=True) == {}
+    sending[1]._wait_s = LONG_S
+    assert sending[1].receive(6, wait=True) == {}
+    job.hub.send(Entry(1, Merged(6, 0.0, {})))
+    eventually(lambda: sending[1].receive(6, wait=False))
+    threading.Timer(0.2, lambda: job.hub.send(Entry(1, Merged(7, 0.0, {})))).start()
+    assert 7 in sending[1].receive(7, wait=True)
 
 
 def test_a_rank_that_is_late_is_named_and_not_waited_for_again_until_it_is_heard(job):
     merging, sending = streams(job, wait_s=0.5)
     sending[1].send(1, sums(1.0))
     with pytest.warns(UserWarning, match="iteration 1 in the log is without the sums of rank 2"):
-        merged = merging.merge(1, sums(3.0), 0.0)
+        merged = merging.merge(1, sums(3.0), 0.0, 0.5)
     assert (merged.means, merged.missing_ranks) == ({"a": 2.0}, [2])
-    merging = MergingStream(job.hub, 1, 3, LONG_S)  # so long it would wait, if it did
+    merging = MergingStream(job.hub, 1, 3)
     sending[1].send(2, sums(1.0))
     start = time.monotonic()
     with pytest.warns(UserWarning, match="iteration 2"):
-        assert merging.merge(2, sums(3.0), 0.0).missing_ranks == [2]
+        assert merging.merge(2, sums(3.0), 0.0, LONG_S).missing_ranks == [2]
     assert time.monotonic() - start < LONG_S / 2
     sending[2].send(1, sums(100.0))
     sending[2].send(2, sums(100.0))
     eventually(lambda: job.states.counters.late == 2)
     for rank in (1, 2):
         threading.Timer(0.2, sending[rank].send, (3, sums(1.0))).start()
-    assert merging.merge(3, sums(1.0), 0.0) == Merged(3, 0.0, {"a": 1.0}), "nothing late is mixed in"
+    assert merging.merge(3, sums(1.0), 0.0, LONG_S) == Merged(3, 0.0, {"a": 1.0}), "nothing late is mixed in"
 
 
 def test_ranks_that_have_ended_are_not_waited_for(job):
@@ -127,7 +154,7 @@ def test_ranks_that_have_ended_are_not_waited_for(job):
     job.members[2].fail(3, "ValueError: no")
     eventually(lambda: [state.state for state in job.states.all()] == ["running", "done", "failed"])
     with pytest.warns(UserWarning, match="without the sums of rank 1, 2"):
-        assert merging.merge(5, sums(1.0), 0.0).missing_ranks == [1, 2]
+        assert merging.merge(5, sums(1.0), 0.0, LONG_S).missing_ranks == [1, 2]
     eventually(lambda: json.loads(job.path.read_text())["ranks"][2]["state"] == "failed")
     failed = json.loads(job.path.read_text())["ranks"][2]
     assert (failed["failure"], failed["iteration"]) == ("ValueError: no", 3)
@@ -139,7 +166,7 @@ def test_a_failure_ends_a_wait(job):
     sending[1].send(5, sums(2.0))
     threading.Timer(0.2, lambda: job.members[2].fail(3, "KeyError: 'x'")).start()
     with pytest.warns(UserWarning, match="without the sums of rank 2"):
-        assert merging.merge(5, sums(1.0), 0.0).missing_ranks == [2]
+        assert merging.merge(5, sums(1.0), 0.0, LONG_S).missing_ranks == [2]
 
 
 def test_missing_keys_are_named(job):
@@ -147,7 +174,7 @@ def test_missing_keys_are_named(job):
     sending[1].send(5, sums(2.0) | {"b": (1.0, 1.0, 1.0)})
     sending[2].send(5, sums(2.0))
     with pytest.warns(UserWarning, match="iteration 5 in the log is without 'b' of rank 0, 2"):
-        merged = merging.merge(5, sums(2.0), 0.0)
+        merged = merging.merge(5, sums(2.0), 0.0, LONG_S)
     assert merged.missing_keys == {"b": [0, 2]}
     assert sending[2].receive(5, wait=True) == {5: merged}
 
@@ -158,8 +185,8 @@ def test_logs_do_not_mix(job):
     for rank in (1, 2):
         second_sending[rank].send(5, sums(20.0))
         first_sending[rank].send(5, sums(10.0))
-    assert first.merge(5, sums(10.0), 0.0).means == {"a": 10.0}
-    assert second.merge(5, sums(20.0), 0.0).means == {"a": 20.0}
+    assert first.merge(5, sums(10.0), 0.0, LONG_S).means == {"a": 10.0}
+    assert second.merge(5, sums(20.0), 0.0, LONG_S).means == {"a": 20.0}
     assert second_sending[1].receive(5, wait=True)[5].means == {"a": 20.0}
     assert first_sending[1].receive(5, wait=True)[5].means == {"a": 10.0}
 
@@ -213,7 +240,7 @@ def test_a_closed_hub_waits_for_nobody(job):
     merging, _ = streams(job)
     job.hub.close()
     with pytest.warns(UserWarning, match="without the sums of rank 1, 2"):
-        assert merging.merge(5, sums(1.0), 0.0).missing_ranks == [1, 2]
+        assert merging.merge(5, sums(1.0), 0.0, LONG_S).missing_ranks == [1, 2]
     job.hub.send(Entry(1, Merged(5, 0.0, {})))
     job.hub.close()
 
@@ -294,7 +321,7 @@ def test_a_port_scan_and_garbage_are_refused_and_counted(tcp_job):
     merging, sending = streams(job)
     for rank in (1, 2):
         sending[rank].send(1, sums(1.0))
-    assert merging.merge(1, sums(1.0), 0.0) == Merged(1, 0.0, {"a": 1.0})
+    assert merging.merge(1, sums(1.0), 0.0, LONG_S) == Merged(1, 0.0, {"a": 1.0})
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 64 << 10, "KiB"
     assert len([note for note in job.hub.notes if "has refused a connection" in note]) == 1
