@@ -49,12 +49,13 @@ class LogReport(Extension):
 
     An entry has the means by name, then "epoch", "iteration" and "elapsed_time" (seconds). Each iteration of the
     interval counts alike; within an iteration the ranks count by their share of the minibatch. All ranks have the same
-    log; rank 0 writes it, each entry when it is complete. A second file with ".jsonl" appended to its name has one object a
-    line. However long the training, no more than some thousand entries are kept in memory.
+    log; rank 0 writes it, each entry when it is complete. A second file with ".jsonl" appended to its name has one
+    object a line. However long the training, no more than some thousand entries are kept in memory.
 
     The sums of the other ranks come through the side channel, and rank 0 trains on if that takes a while; whoever reads
-    `log` waits for them. An entry that has to be made without those of some ranks has their numbers as "missing_ranks". If some ranks have not reported a value that others have, "missing_keys"
-    is an object with the numbers of these ranks by its name; values that rank 0 alone reports are no such case.
+    `log` waits for them. An entry that has to be made without those of some ranks has their numbers as "missing_ranks".
+    If some ranks have not reported a value that others have, "missing_keys" is an object with the numbers of these
+    ranks by its name; values that rank 0 alone reports are no such case.
 
     Args:
         keys: names of the values to average; None takes all.
