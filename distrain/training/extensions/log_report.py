@@ -25,6 +25,7 @@ from distrain.training.triggers.trigger import get_trigger
 
 _MOST_DUE = 64  # entries that a rank waits for without being asked for its log
 _SHARE = 0.05  # of the time between two entries, that rank 0 may spend on waiting for sums
+_NAP_S = 1e-3  # who lies down for less than that may get up much later, on a machine with more to do than cores
 _GRACE_S = 0.1  # for sums whose rank has just come back from where it stood still
 
 if TYPE_CHECKING:
@@ -171,7 +172,8 @@ class LogReport(Extension):
         elif self._merging is not None:
             newest = self._due[-1]
             since_last, self._last_due_s = newest.elapsed_time - self._last_due_s, newest.elapsed_time
-            self._add_merged(self._merging, min(self._patience, _SHARE * since_last))
+            wait_s = _SHARE * since_last
+            self._add_merged(self._merging, min(self._patience, wait_s) if wait_s >= _NAP_S else 0.0)
 
     def _add_all(self) -> None:
         """Adds all entries that are due, and waits for what they need as long as the patience lasts."""
