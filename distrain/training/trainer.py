@@ -284,9 +284,9 @@ class Trainer:
             return
         updater = self.updater
         update = updater.update
+        side, quick = self.side_channel, self.side_channel.quick
         reporter = self.reporter
         active, last = self._active(entries)
-        side, quick = self.side_channel, self.side_channel.quick
         with reporter.scope({}):
             while not self.stops():
                 self.observation = reporter.observation = {}
