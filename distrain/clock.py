@@ -33,6 +33,7 @@ class Clock:
             sending: collectives of the exchange, in whichever thread makes them; what exceeds "exchange" was hidden
             behind the backward pass;
             update: the optimizer's rules and hooks.
+        last: the phase that ended last; empty before the first.
         stretches: what `lap` and `note` have seen since somebody put a list here; None: nobody wants to know.
     """
 
@@ -40,6 +41,7 @@ class Clock:
         self.seconds: dict[Phase, float] = dict.fromkeys(
             ("data", "forward", "backward", "exchange", "sending", "update"), 0.0
         )
+        self.last = ""
         self.stretches: list[Stretch] | None = None
 
     def lap(self, phase: Phase, start: float) -> float:
@@ -49,6 +51,7 @@ class Clock:
         """
         now = time.perf_counter()
         self.seconds[phase] += now - start
+        self.last = phase
         if self.stretches is not None:
             self.stretches.append(Stretch(phase, start, now, threading.get_ident()))
         return now

@@ -11,11 +11,15 @@ from typing import BinaryIO
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[BinaryIO]:
     """Opens a file for writing that takes its name only when it is complete and on disk.
 
     The bytes go to a temporary file beside it, are fsynced, and renamed over `path`; the directory is fsynced too.
     If the block raises, the temporary file is removed and an older file of that name stays as it was.
+
+    Args:
+        path: of the file.
+        durable: False leaves out what makes it survive a power cut: for files that are replaced again and again.
 
     Raises:
         OSError: the directory is not writable, the disk is full …
@@ -27,13 +31,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with os.fdopen(fd, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    fsync_directory(target.parent)
+    if durable:
+        fsync_directory(target.parent)
 
 
 def fsync_directory(path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Reported values: where they go, and their means over iterations and ranks."""
+"""Reported values: where they go, and their means over iterations and ranks; how the ranks are."""
 
 from __future__ import annotations
 
 from distrain.reporting.detached import Detached as Detached
+from distrain.reporting.rank_states import RankState as RankState
 from distrain.reporting.reporter import Reporter as Reporter
 from distrain.reporting.reporter import get_current_reporter as get_current_reporter
 from distrain.reporting.reporter import report as report
@@ -14,6 +15,7 @@ from distrain.reporting.summary import Sums as Sums
 __all__ = [
     "Detached",
     "DictSummary",
+    "RankState",
     "Reporter",
     "Summary",
     "Sums",

@@ -16,12 +16,13 @@ from distrain import comm as comm_module
 from distrain.clock import clock
 from distrain.comm import Communicator
 from distrain.errors import ArgumentError
-from distrain.reporting import Reporter
+from distrain.reporting import RankState, Reporter
 from distrain.training import dry_run, output, stopping
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.extensions.snapshot import Snapshot
 from distrain.training.persistents import average_over_ranks
 from distrain.training.same_data import require_same_data
+from distrain.training.side_channel import SideChannel
 from distrain.training.snapshot_files import continue_job
 from distrain.training.stopping import Stopping
 from distrain.training.triggers import agreement
@@ -65,6 +66,7 @@ class Trainer:
         updater, stop_trigger, out: as given.
         observation: what was reported in this iteration, by name; on several ranks, what this one has reported.
         reporter: collects it.
+        side_channel: by which the ranks tell rank 0 how they are.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Trainer:
         self.out = os.fspath(out)
         self.observation: dict[str, Any] = {}
         self.reporter = Reporter()
+        self.side_channel = SideChannel()
         self._entries: dict[str, _Entry] = {}
         self._comm: Communicator | None = None
         self._stop_asked_at = -1  # iteration
@@ -110,6 +113,11 @@ class Trainer:
         if self._started is None:
             return self._snapshot_elapsed_time
         return time.perf_counter() - self._started + self._snapshot_elapsed_time
+
+    @property
+    def rank_states(self) -> list[RankState]:
+        """How all ranks are, on rank 0; an empty list on the others, and before the training starts."""
+        return self.side_channel.rank_states()
 
     @property
     def is_before_training(self) -> bool:
@@ -225,6 +233,7 @@ class Trainer:
             with self.reporter:
                 self._loop(entries) if figures is None else self._rehearse(entries, figures)
         except BaseException as error:
+            self.side_channel.fail(error)
             if show_loop_exception_msg:
                 self._show(error)
             for entry in entries:
@@ -242,11 +251,13 @@ class Trainer:
         for entry in entries:
             if finalizer := getattr(entry.extension, "finalize", None):
                 failure = _call(f"finalize of {entry.name}", failure, finalizer)
-        return _call("finalize of the updater", failure, self.updater.finalize)
+        failure = _call("finalize of the updater", failure, self.updater.finalize)
+        return _call("the end of the side channel", failure, self.side_channel.close)
 
     def _begin(self, entries: list[_Entry]) -> bool:
         """Everything before the first step; returns whether the training is complete already."""
         self._agree_with_ranks()
+        self.side_channel.open(self)
         for entry in entries:
             self._running = entry.name
             if restorer := getattr(entry.extension, "before_initialize", None):
@@ -287,6 +298,7 @@ class Trainer:
             return
         updater = self.updater
         update = updater.update
+        side, quick = self.side_channel, self.side_channel.quick
         reporter = self.reporter
         active, last = self._active(entries)
         with reporter.scope({}), Stopping(self.comm) as signals:
@@ -294,12 +306,17 @@ class Trainer:
                 self.observation = reporter.observation = {}
                 update()
                 black_box.note(updater.iteration)
+                side.beat(updater.iteration)
                 for trigger, extension, name in active:
                     self._running = name
                     if trigger(self):
+                        if name not in quick:
+                            side.enter(name)
                         start = time.perf_counter()
                         extension(self)
                         clock.note(name, start)
+                        if name not in quick:
+                            side.leave(name)
                 if last:
                     self._save(last)
                 self._running = None
@@ -332,9 +349,11 @@ class Trainer:
                     announce(self)
         for saver, name in due:
             self._running = name
+            self.side_channel.enter(name)
             start = time.perf_counter()
             saver(self)
             clock.note(name, start)
+            self.side_channel.leave(name)
 
     def stops(self) -> bool:
         """Whether this iteration is the last. The stop trigger is asked once an iteration, so that a snapshot can have

@@ -130,6 +130,8 @@ class PrintReport(Extension):
 
     def finalize(self) -> None:
         """Says which names were never found, if no epoch was completed."""
+        if isinstance(self._log_report, LogReport):
+            self._log_report.finalize()
         if self._log and self._printed:
             self._warn_of_missing()
 
