@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ def continue_job(trainer: Trainer, filenames: Sequence[str]) -> None:
     """Loads the newest snapshot of the trainer that an earlier attempt of this job has written; a collective call.
 
     Nothing is loaded unless the job is one that may be started again, see `distrain.restart`, nor into a trainer that
-    has made steps. Files that lay in `out` before the first attempt are not the job's. They are listed in `.job`.
+    has made steps. Files that lay in `out` before the first attempt are not the job's; they are listed in `.job`.
 
     Args:
         trainer: that is about to begin.
@@ -113,27 +114,51 @@ def continue_job(trainer: Trainer, filenames: Sequence[str]) -> None:
 
 
 def _newest_of_job(trainer: Trainer, filenames: Sequence[str], job: str) -> str | None:
-    changed = {
-        name: os.stat(os.path.join(trainer.out, name)).st_mtime_ns
-        for filename in filenames
-        for name in file_series(filename, trainer)
-    }
-    mark = os.path.join(trainer.out, _MARK)
-    older = _older(mark, job)
-    if older is None:  # the first attempt that comes this far
-        with atomic_write(mark) as stream:
-            stream.write(json.dumps({"job": job, "older": changed}).encode())
+    """The newest whole file of this trainer from an earlier attempt; None if there is none.
+
+    A script may have several trainers for one directory, in an order that is the same in all attempts. What each found
+    when it first began is noted, so the files of one are those which the next one found and it did not.
+    """
+    out = os.path.realpath(trainer.out)
+    changed = _changed(out)
+    count, at_start = _begun.get(out, (0, changed))
+    _begun[out] = count + 1, at_start
+    found_by = _read(out, job)
+    if count >= len(found_by):  # the first attempt that comes this far
+        with atomic_write(os.path.join(out, _MARK)) as stream:
+            stream.write(json.dumps({"job": job, "found": [*found_by, changed]}).encode())
         return None
-    names = [name for name in sorted(changed, key=changed.__getitem__) if older.get(name) != changed[name]]
-    paths = (os.path.join(trainer.out, name) for name in reversed(names))
+    before, after = found_by[count], found_by[count + 1] if count + 1 < len(found_by) else at_start
+    names = [name for filename in filenames for name in file_series(filename, trainer)]
+    mine = {
+        name: changed[name]
+        for name in names
+        if before.get(name) != changed[name] == at_start.get(name) == after.get(name)
+    }
+    paths = (os.path.join(trainer.out, name) for name in sorted(mine, key=mine.__getitem__, reverse=True))
     return newest_whole(paths, " or ".join(filenames), trainer.out)
 
 
-def _older(mark: str, job: str) -> dict[str, int] | None:
-    """When the files were changed that lay there before the job; None if no attempt of it has been here."""
+_begun: dict[str, tuple[int, dict[str, int]]] = {}
+"""By directory: how many trainers of this process have begun there, and what the first one found."""
+
+
+def _changed(directory: str) -> dict[str, int]:
+    """When each file was changed, in nanoseconds, by its name in the directory."""
+    found = {}
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            with suppress(OSError):  # removed meanwhile
+                found[os.path.relpath(path, directory)] = os.stat(path).st_mtime_ns
+    return found
+
+
+def _read(directory: str, job: str) -> list[dict[str, int]]:
+    """What the trainers of this job found when they first began; none if no attempt has come so far."""
     try:
-        with open(mark, encoding="utf-8") as stream:
+        with open(os.path.join(directory, _MARK), encoding="utf-8") as stream:
             noted = json.load(stream)
-        return dict(noted["older"]) if noted["job"] == job else None
+        return [dict(found) for found in noted["found"]] if noted["job"] == job else []
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return []

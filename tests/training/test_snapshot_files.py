@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 
 from distrain.errors import CorruptFileError
-from distrain.training import extensions
+from distrain.training import extensions, snapshot_files
+
+NAME = "snapshot_iter_{.updater.iteration}"
 
 
 @pytest.fixture
 def start(make_trainer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Trains in an attempt of a job up to an iteration, with snapshots every two; returns where it began."""
 
-    def run(job: str, last: int, *more: Any, filename: str = "snapshot_iter_{.updater.iteration}") -> int:
+    def run(job: str, last: int, *more: Any, filename: str = NAME, is_new: bool = True) -> int:
         monkeypatch.setenv("DISTRAIN_JOB", job)
+        if is_new:
+            monkeypatch.setattr(snapshot_files, "_begun", {})  # as in a process of its own
         trainer = make_trainer((last, "iteration"))
         begin: list[int] = []
         trainer.extend(lambda trainer: begin or begin.append(trainer.updater.iteration), call_before_training=True)
@@ -50,6 +54,18 @@ def test_without_a_job_nothing_continues(start: Any, make_trainer: Any, monkeypa
 def test_the_newest_of_all_files_is_taken(start: Any) -> None:
     assert start("a", 4, extensions.snapshot(filename="other_{.updater.iteration}")) == 0
     assert start("a", 5, extensions.snapshot(filename="other_{.updater.iteration}")) == 4
+
+
+def test_several_trainers_of_a_script_do_not_take_each_others_files(start: Any) -> None:
+    assert start("a", 5) == 0
+    assert start("a", 9, is_new=False) == 0  # it has begun with the files of the first, and written over them
+    assert start("a", 7) == 0  # no file of it is left
+    assert start("a", 11, is_new=False) == 8
+    assert start("b", 5) == 0
+    assert start("b", 9, filename="other_{.updater.iteration}", is_new=False) == 0
+    assert start("b", 7) == 4
+    assert start("b", 11, filename="other_{.updater.iteration}", is_new=False) == 8
+    assert start("b", 9) == 4  # snapshot_iter_6 came after the second had begun
 
 
 def test_a_damaged_file_is_left_out(start: Any, tmp_path: Path) -> None:
