@@ -56,6 +56,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 SwitchType=switch/none
 ReturnToService=2
 KillWait=5
+FirstJobId={first_job}
 OverTimeLimit=0
 SlurmdParameters=config_overrides
 NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cores} State=UNKNOWN
@@ -102,7 +103,11 @@ class Cluster:
         for name in ("state", *(f"tmp-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         host = socket.gethostname().partition(".")[0]
-        text = _CONFIGURATION.format(folder=self.folder, host=host, ports=_free_ports(3), cores=CORES)
+        # MPICH names its shared memory after the job; what a killed one has left would be in the way of a namesake.
+        first_job = secrets.randbelow(60_000_000) + 1
+        text = _CONFIGURATION.format(
+            folder=self.folder, host=host, ports=_free_ports(3), cores=CORES, first_job=first_job
+        )
         (self.folder / "slurm.conf").write_text(text.lstrip())
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
         self._daemon(
