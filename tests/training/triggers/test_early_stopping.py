@@ -88,7 +88,7 @@ def test_its_length_is_the_longest(make_trainer):
     trainer = make_trainer(triggers.OrTrigger(trigger, (2, "iteration")))
     trainer.extend(extensions.ProgressBar())
     trainer.run()
-    assert trainer.get_extension("ProgressBar")._training_length == (2, "iteration")
+    assert trainer.get_extension("ProgressBar")._pace.length == (2, "iteration")
 
 
 def test_real_training_stops_when_the_validation_gets_worse(make_digits_trainer, digits):
