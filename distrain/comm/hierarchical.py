@@ -78,8 +78,9 @@ class NodeSum:
         """Leaves the sum of the rows of all nodes in the first row."""
         is_half = rows.dtype.char == "e"  # which is summed in float32, and rounded once
         total = rows[0].astype(np.float32) if is_half else rows[0]
-        for row in rows[1:]:
-            total += row
+        with np.errstate(over="ignore", invalid="ignore"):  # MPI does not warn either; loss scaling looks at the sum
+            for row in rows[1:]:
+                total += row
         if self._has_peers:
             self._across.Allreduce(self._in_place, total)
         if is_half:

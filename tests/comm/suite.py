@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from functools import partial
 from typing import Any
 
@@ -391,11 +392,22 @@ def check_ordered_sum(comm: Communicator) -> None:
                 np.testing.assert_array_equal(out, expected.astype(dtype))
 
 
+def check_overflow(comm: Communicator) -> None:
+    """Sums that are too large become infinite without a warning, whichever way they go."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        largest = np.full(WORTH, np.finfo(np.float32).max, np.float32)
+        assert np.isinf(comm.allreduce(largest)).all() == (comm.size > 1)
+        largest[0] = np.inf if comm.rank == 0 else -np.inf
+        assert np.isnan(comm.allreduce(largest)[0]) == (comm.size > 1)
+
+
 def check_all(comm: Communicator) -> None:
     for check in (
         check_places,
         check_allreduce,
         check_float16,
+        check_overflow,
         check_strides,
         check_moves,
         check_points,
