@@ -14,6 +14,7 @@ from distrain.training.extensions.observe import observe_lr as observe_lr
 from distrain.training.extensions.observe import observe_value as observe_value
 from distrain.training.extensions.parameter_statistics import ParameterStatistics as ParameterStatistics
 from distrain.training.extensions.plot_report import PlotReport as PlotReport
+from distrain.training.extensions.prediction_evaluator import PredictionEvaluator as PredictionEvaluator
 from distrain.training.extensions.print_report import PrintReport as PrintReport
 from distrain.training.extensions.progress_bar import ProgressBar as ProgressBar
 from distrain.training.extensions.run_record import RunRecord as RunRecord
@@ -55,6 +56,7 @@ __all__ = [
     "ParameterStatistics",
     "PlotReport",
     "PolynomialShift",
+    "PredictionEvaluator",
     "PrintReport",
     "ProgressBar",
     "RunRecord",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distrain import comm as comm_module
 from distrain import minibatch, reproducible
@@ -116,29 +116,45 @@ class Evaluator(Extension):
             WorldError: the ranks have not seen each sample once.
         """
         comm = self.comm or comm_module.world()
+        summaries: dict[int, DictSummary] = {}
+        counter = Counter(self._iterators["main"])
+        for piece in self.run_through(comm, self.eval_func or self._targets["main"], counter):
+            summaries.setdefault(piece.shard, DictSummary()).add(piece.observation, piece.samples)
+        sums = [summary.sums() for _, summary in sorted(summaries.items())]
+        parts = comm.allgather_obj((sums, counter.seen, counter.expected, counter.is_shared))
+        require_all(comm, [part[1:] for part in parts])
+        merged = DictSummary()
+        for part in parts:
+            for some in part[0]:
+                merged.merge(some)
+        return merged.compute_mean()
+
+    def run_through(self, comm: Communicator, function: Callable[..., Any], counter: Counter) -> Iterator[Piece]:
+        """Calls a function with the arrays of each minibatch that this rank has a part of; a collective call.
+
+        Args:
+            comm: the ranks that evaluate together.
+            function: what to call.
+            counter: counts the samples.
+        """
         for target in self._targets.values():
             average_over_ranks(target, comm)
         if self.eval_hook:
             self.eval_hook(self)
-        function = self.eval_func or self._targets["main"]
-        iterator = _from_the_start(self._iterators["main"])
-        summaries: dict[int, DictSummary] = {}
-        counter = _Counter(iterator)
         with using_config("train", False), no_backprop_mode():
-            for batch in iterator:
-                weight = counter.count(batch)
+            for number, batch in enumerate(_from_the_start(self._iterators["main"])):
+                samples = counter.count(batch)
                 every = self.converter(batch, self.device)
-                for shard, number, arrays in _pieces(comm, getattr(batch, "share", None), every, weight):
+                for shard, count, arrays in _cut(comm, getattr(batch, "share", None), every, samples):
                     observation: dict[str, Any] = {}
                     with report_scope(observation):
                         if isinstance(arrays, tuple):
-                            function(*arrays)
+                            returned = function(*arrays)
                         elif isinstance(arrays, dict):
-                            function(**arrays)
+                            returned = function(**arrays)
                         else:
-                            function(arrays)
-                    summaries.setdefault(shard, DictSummary()).add(observation, number)
-        return _merge(comm, summaries, counter)
+                            returned = function(arrays)
+                    yield Piece(number, shard, count, observation, returned)
 
     def get_iterator(self, name: str) -> Any:
         """The iterator of that name."""
@@ -163,12 +179,29 @@ class Evaluator(Extension):
                 iterator.finalize()
 
 
-class _Counter:
+class Piece(NamedTuple):
+    """What was evaluated at once.
+
+    Attributes:
+        batch: number of the minibatch, from 0.
+        shard: number of the shard, in reproducible mode; else 0.
+        samples: how many; 0 where the rank has none and gets a stand-in.
+        observation: what was reported.
+        returned: by the function.
+    """
+
+    batch: int
+    shard: int
+    samples: int
+    observation: dict[str, Any]
+    returned: Any
+
+
+class Counter:
     """Counts the samples of one rank, and knows how many there should be.
 
     Attributes:
         seen: samples that this rank has evaluated.
-        expected: samples of the dataset, or what the minibatches say if their iterator chooses its own.
         is_shared: whether other ranks had a part of a minibatch; where no rank says so, each has a dataset of its own.
     """
 
@@ -196,6 +229,7 @@ class _Counter:
 
     @property
     def expected(self) -> int:
+        """How many there should be, of all ranks if they share minibatches."""
         return self._announced if self._length is None else self._length
 
 
@@ -206,7 +240,7 @@ def _from_the_start(iterator: Any) -> Any:
     return copy.copy(iterator)
 
 
-def _pieces(
+def _cut(
     comm: Communicator, share: minibatch.Share | None, arrays: Any, samples: int
 ) -> Iterator[tuple[int, int, Any]]:
     """Number, samples and arrays of what is evaluated at once: in reproducible mode a shard, else all of it."""
@@ -218,21 +252,24 @@ def _pieces(
             yield shard, stop - start, part_of(arrays, start - share.start, stop - share.start, samples)
 
 
-def _merge(comm: Communicator, summaries: dict[int, DictSummary], counter: _Counter) -> dict[str, float]:
-    sums = [summary.sums() for _, summary in sorted(summaries.items())]
-    parts = comm.allgather_obj((sums, counter.seen, counter.expected, counter.is_shared))
-    seen = sum(part[1] for part in parts)
-    lengths = [part[2] for part in parts]
-    is_shared = any(part[3] for part in parts)
+def require_all(comm: Communicator, counts: Sequence[tuple[int, int, bool]]) -> bool:
+    """Checks that the ranks have seen each sample once; returns whether they share the minibatches.
+
+    Args:
+        comm: the ranks.
+        counts: what the `Counter` of each rank says: `seen`, `expected` and `is_shared`.
+
+    Raises:
+        WorldError: they have not.
+    """
+    seen = sum(count[0] for count in counts)
+    lengths = [count[1] for count in counts]
+    is_shared = any(count[2] for count in counts)
     expected = lengths[0] if is_shared else sum(lengths)
     if seen != expected or (is_shared and len(set(lengths)) > 1):
-        each = ", ".join(f"rank {rank}: {part[1]} of {part[2]}" for rank, part in enumerate(parts))
+        each = ", ".join(f"rank {rank}: {count[0]} of {count[1]}" for rank, count in enumerate(counts))
         raise WorldError(
             f"the evaluation has seen {seen} samples where there are {expected} ({each}). Register the Evaluator "
             "on every rank, with the same dataset; or give its iterator comm=distrain.comm.local()."
         )
-    merged = DictSummary()
-    for part in parts:
-        for some in part[0]:
-            merged.merge(some)
-    return merged.compute_mean()
+    return is_shared
