@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import warnings
+from contextlib import contextmanager
 
 import pytest
 import zmq
@@ -68,6 +69,15 @@ def tcp_job(tmp_path, monkeypatch):
     job.close()
 
 
+@contextmanager
+def soon(function, *args):
+    """Calls a function in a moment, in a thread, which has ended at the end of the block."""
+    timer = threading.Timer(0.2, function, args)
+    timer.start()
+    yield
+    timer.join(LONG_S)
+
+
 def open_files():
     return len(os.listdir("/proc/self/fd"))
 
@@ -95,10 +105,8 @@ def test_an_entry_is_made_of_all_sums_and_comes_back(job):
 def test_rank_0_waits_for_sums_that_are_on_their_way(job):
     merging, sending = streams(job)
     sending[1].send(5, sums(2.0))
-    timer = threading.Timer(0.2, lambda: sending[2].send(5, sums(2.0)))
-    timer.start()
-    assert merging.merge(5, sums(2.0), 0.0, LONG_S).missing_ranks == []
-    timer.join()
+    with soon(sending[2].send, 5, sums(2.0)):
+        assert merging.merge(5, sums(2.0), 0.0, LONG_S).missing_ranks == []
 
 
 def test_an_entry_that_is_not_final_stays_until_it_is_complete(job):
@@ -124,8 +132,8 @@ def test_a_rank_that_waits_in_vain_does_not_wait_again_before_something_has_come
     assert sending[1].receive(6, wait=True) == {}
     job.hub.send(Entry(1, Merged(6, 0.0, {})))
     eventually(lambda: sending[1].receive(6, wait=False))
-    threading.Timer(0.2, lambda: job.hub.send(Entry(1, Merged(7, 0.0, {})))).start()
-    assert 7 in sending[1].receive(7, wait=True)
+    with soon(job.hub.send, Entry(1, Merged(7, 0.0, {}))):
+        assert 7 in sending[1].receive(7, wait=True)
 
 
 def test_a_rank_that_is_late_is_named_and_not_waited_for_again_until_it_is_heard(job):
@@ -143,9 +151,8 @@ def test_a_rank_that_is_late_is_named_and_not_waited_for_again_until_it_is_heard
     sending[2].send(1, sums(100.0))
     sending[2].send(2, sums(100.0))
     eventually(lambda: job.states.counters.late == 2)
-    for rank in (1, 2):
-        threading.Timer(0.2, sending[rank].send, (3, sums(1.0))).start()
-    assert merging.merge(3, sums(1.0), 0.0, LONG_S) == Merged(3, 0.0, {"a": 1.0}), "nothing late is mixed in"
+    with soon(sending[1].send, 3, sums(1.0)), soon(sending[2].send, 3, sums(1.0)):
+        assert merging.merge(3, sums(1.0), 0.0, LONG_S) == Merged(3, 0.0, {"a": 1.0}), "nothing late is mixed in"
 
 
 def test_ranks_that_have_ended_are_not_waited_for(job):
@@ -164,8 +171,7 @@ def test_ranks_that_have_ended_are_not_waited_for(job):
 def test_a_failure_ends_a_wait(job):
     merging, sending = streams(job)
     sending[1].send(5, sums(2.0))
-    threading.Timer(0.2, lambda: job.members[2].fail(3, "KeyError: 'x'")).start()
-    with pytest.warns(UserWarning, match="without the sums of rank 2"):
+    with soon(job.members[2].fail, 3, "KeyError: 'x'"), pytest.warns(UserWarning, match="without the sums of rank 2"):
         assert merging.merge(5, sums(1.0), 0.0, LONG_S).missing_ranks == [2]
 
 
