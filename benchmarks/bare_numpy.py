@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 ALPHA, BETA1, BETA2, EPS = 0.001, 0.9, 0.999, 1e-8
+SMALLEST = np.finfo(np.float32).tiny  # that is not denormal
 
 
 def train(
@@ -109,6 +110,10 @@ def train(
             np.divide(m, a, a)
             a *= ALPHA * math.sqrt(1 - BETA2**step) / (1 - BETA1**step)
             w -= a
+            if step % 64 == 0:  # moments of dead units decay to denormal numbers, with which most CPUs are slow
+                for state in (m, v):
+                    np.abs(state, a)
+                    state *= a >= SMALLEST
             # Bookkeeping
             loss_sum += loss
             accuracy_sum += accuracy
