@@ -117,7 +117,7 @@ class SideChannel:
         """An extension is about to be called that is not among the `quick` ones; says so, since it may take long."""
         self._entered = time.perf_counter()
         if self._comm is not None and self._comm.size > 1:
-            self._tell(name, max(_QUIET_CALL_S, _QUIET_CALLS * self._longest.get(name, 0.0)))
+            self._tell(name.lstrip("_"), max(_QUIET_CALL_S, _QUIET_CALLS * self._longest.get(name, 0.0)))
 
     def leave(self, name: str) -> None:
         """That extension has come to its end."""
