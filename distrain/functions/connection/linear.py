@@ -70,7 +70,7 @@ class Linear(Primitive):
         if dtype.char == "e":  # float16 would lose the small addends
             return gy.sum(axis=0, dtype=np.float32).astype(dtype)
         if isinstance(gy, np.ndarray) and gy.dtype == dtype:  # BLAS adds rows up several times faster than NumPy
-            return np.dot(host_ones(len(gy), dtype), gy, self.grad_buffer(2))
+            return host_ones(len(gy), dtype).dot(gy, self.grad_buffer(2))
         return gy.sum(axis=0, dtype=dtype, out=self.grad_buffer(2))
 
     def _graph(self, targets: tuple[int, ...], gy: Variable, x: Variable, W: Variable, shape: Any) -> Sequence[Any]:
