@@ -124,17 +124,21 @@ class MpiChannel(Channel):
             self._slot.leave()
 
     def _sum_host(self, flat: Flat) -> None:
-        for part in parts(flat, self.max_count):
-            if part.dtype.char == "e":
+        if flat.dtype.char == "e":
+            for part in parts(flat, self.max_count):
                 self._sum_half(part)
-            else:
-                self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
+        else:
+            self._sum_by_mpi(flat)
+
+    def _sum_by_mpi(self, flat: Array) -> None:
+        for part in parts(flat, self.max_count):
+            self._mpi_comm.Allreduce(self._mpi.IN_PLACE, part)
 
     def _on_gpu(self, flat: Array) -> GpuSum:
         """The way for arrays on GPUs, found when there is one: by then the script has chosen its GPU."""
         if self._gpu_sum is None:
             staged = StagedSum(self._sum_host)
-            self._gpu_sum = gpu_way.choose(self._kind, self._mpi_comm, self._hosts, staged, flat)
+            self._gpu_sum = gpu_way.choose(self._kind, self._mpi_comm, self._hosts, staged, self._sum_by_mpi, flat)
         return self._gpu_sum
 
     def _enter(self, action: bytes, flat: Flat) -> None:

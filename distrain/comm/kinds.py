@@ -12,10 +12,11 @@ from distrain.comm.hierarchical import HierarchicalChannel
 from distrain.comm.record import Name
 from distrain.errors import ArgumentError, WorldError
 
-Kind = Literal["auto", "mpi", "hierarchical", "staged", "nccl"]
+Kind = Literal["auto", "mpi", "hierarchical", "staged", "nccl", "gpu-aware"]
 """Host arrays are summed by MPI; with "hierarchical" through shared memory inside a node, with "auto" where that is
-known to be faster. Arrays on GPUs are summed by NCCL with "nccl", through host memory with "mpi" and "staged", and with
-"auto" and "hierarchical" by NCCL where all ranks have it and a GPU of their own."""
+known to be faster. Arrays on GPUs are summed by NCCL with "nccl", by an MPI that takes their memory with "gpu-aware",
+through host memory with "mpi" and "staged", and with "auto" and "hierarchical" by the first of these that works on all
+ranks; see `gpu_way`."""
 
 VARIABLE = "DISTRAIN_COMM"
 
@@ -25,12 +26,14 @@ def checked_kind(kind: str) -> Kind:
 
     Raises:
         ArgumentError: there is no such kind.
-        DeviceError: it is "nccl", and this process has no CuPy, GPU or NCCL.
+        DeviceError: it is "nccl" or "gpu-aware", and this process has no CuPy or GPU, or no NCCL.
     """
     if kind not in get_args(Kind):
         raise ArgumentError(f"there is no communicator {kind!r}; {VARIABLE} may be {', '.join(get_args(Kind))}")
     if kind == "nccl":
         cuda.require_nccl()
+    if kind == "gpu-aware":
+        cuda.require_cupy()
     return kind  # type: ignore[return-value]
 
 

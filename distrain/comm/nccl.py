@@ -1,8 +1,8 @@
 """Sums of arrays on GPUs by NCCL, which goes from GPU to GPU.
 
-Guarantees: starting NCCL takes no longer than the time limit of collectives, and fails on all ranks alike; an error
-that NCCL reports while a sum is under way ends it on this rank with a `WorldError`; a rank that never comes is named by
-the watch, as with MPI.
+Guarantees: starting NCCL, with a first sum, takes no longer than the time limit of collectives, and fails on all ranks
+alike; an error that NCCL reports while a sum is under way ends it on this rank with a `WorldError`; a rank that never
+comes is named by the watch, as with MPI.
 
 float16 travels as float32, since NCCL would round after every addition: not what other ways give, and too coarse for
 the tickets at the end of gradients. 8-, 32- and 64-bit integers and the wider floating-point numbers go as they are,
@@ -38,10 +38,13 @@ _TYPES = {
     "Q": "UINT64",
 }
 _POLL_S = 2e-5
+_failures: list[str] = []  # why it has not started for ranks of which this process was one
 
 
 def obstacle(mpi_comm: Any, hosts: Sequence[str], flat: Array) -> DeviceError | None:
     """Why NCCL cannot sum arrays of these ranks; None if it can. A collective call, with the same answer everywhere.
+
+    Where it has once not started it is not tried again.
 
     Args:
         mpi_comm: of the ranks.
@@ -50,7 +53,7 @@ def obstacle(mpi_comm: Any, hosts: Sequence[str], flat: Array) -> DeviceError | 
     """
     try:
         cuda.require_nccl()
-        mine: tuple[str, str] = ("", cuda.bus_id(flat.device.id))
+        mine: tuple[str, str] = ("".join(_failures[:1]), cuda.bus_id(flat.device.id))
     except DeviceError as error:
         mine = (str(error), "")
     everybody = mpi_comm.allgather(mine)
@@ -85,9 +88,9 @@ class NcclSum(GpuSum):
         self._device, self._staged = flat.device, staged
         self._rank, self._hosts = mpi_comm.Get_rank(), hosts
         self._comm: Any = None
-        self._start(mpi_comm)
         with self._device:
             self._stream = cuda.new_stream()
+        self._start(mpi_comm)
 
     def _start(self, mpi_comm: Any) -> None:
         problem, number = None, None
@@ -102,31 +105,41 @@ class NcclSum(GpuSum):
         if any(problems):
             self._abort()
             told = "; ".join(f"rank {r} ({self._hosts[r]}): {text}" for r, text in enumerate(problems) if text)
+            _failures.append(f"it did not start before. {told}")
             raise WorldError(
                 f"NCCL did not start. {told}. NCCL_DEBUG=INFO shows more; DISTRAIN_COMM=staged goes without NCCL."
             )
 
     def _join(self, size: int, number: Any) -> str | None:
-        """Starts NCCL in a thread, because its call cannot be interrupted; returns what went wrong."""
+        """Starts NCCL in a thread, because its calls cannot be interrupted; returns what went wrong."""
         limit_s = timeout_s(os.environ.get(VARIABLE))
-        outcome: list[Any] = []
+        outcome: list[str | None] = []
+        is_over = threading.Event()
 
         def start() -> None:
             try:
                 with self._device:
-                    outcome.append(self._nccl.NcclCommunicator(size, number, self._rank))
+                    self._comm = self._nccl.NcclCommunicator(size, number, self._rank)
+                    if is_over.is_set():  # nobody waits for it any more
+                        self._abort()
+                    else:
+                        outcome.append(self._try(size, is_over))
             except Exception as error:  # told to all ranks, and raised there
                 outcome.append(f"{type(error).__name__}: {error}")
 
         thread = threading.Thread(target=start, name="distrain nccl start", daemon=True)
         thread.start()
         thread.join(limit_s)
-        if not outcome:
-            return f"it has not come to its end after {limit_s:g} s ({VARIABLE})"
-        if isinstance(outcome[0], str):
-            return outcome[0]
-        self._comm = outcome[0]
-        return None
+        is_over.set()
+        return outcome[0] if outcome else f"it has not come to its end after {limit_s:g} s ({VARIABLE})"
+
+    def _try(self, size: int, is_over: threading.Event) -> str | None:
+        """Sums one number: much that is wrong with a machine shows only then. Returns what is wrong."""
+        one = cuda.to_gpu(np.ones(1, np.float32))
+        cuda.current_stream().synchronize()
+        self._wait(self._begin(one, "FLOAT32"), is_over)
+        found = float(cuda.to_cpu(one)[0])
+        return None if found == size or is_over.is_set() else f"the sum of {size} ones was {found:g}"
 
     def allreduce(self, flat: Array) -> None:
         """Replaces an array by its sum. Returns when it is there.
@@ -149,19 +162,25 @@ class NcclSum(GpuSum):
         with self._device:
             self._stream.wait_event(cuda.current_stream().record())
             try:
-                place, number = flat.data.ptr, getattr(self._nccl, f"NCCL_{kind}")
-                self._comm.allReduce(place, place, flat.size, number, self._nccl.NCCL_SUM, self._stream.ptr)
-                done = self._stream.record()
-                while not done.done:
-                    self._comm.check_async_error()
-                    time.sleep(_POLL_S)
-                self._comm.check_async_error()
+                self._wait(self._begin(flat, kind))
             except self._nccl.NcclError as error:
                 self._abort()
                 raise WorldError(
                     f"rank {self._rank} ({self._hosts[self._rank]}): NCCL failed in a sum of {flat.size} "
                     f"{flat.dtype!s}: {error}. NCCL_DEBUG=INFO shows more; DISTRAIN_COMM=staged goes without NCCL."
                 ) from error
+
+    def _begin(self, flat: Array, kind: str) -> Any:
+        """Puts a sum on the stream; the event of its end."""
+        place, number = flat.data.ptr, getattr(self._nccl, f"NCCL_{kind}")
+        self._comm.allReduce(place, place, flat.size, number, self._nccl.NCCL_SUM, self._stream.ptr)
+        return self._stream.record()
+
+    def _wait(self, done: Any, is_over: threading.Event | None = None) -> None:
+        while not done.done and not (is_over is not None and is_over.is_set()):
+            self._comm.check_async_error()
+            time.sleep(_POLL_S)
+        self._comm.check_async_error()
 
     def _abort(self) -> None:
         comm, self._comm = self._comm, None

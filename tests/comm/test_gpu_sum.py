@@ -34,15 +34,14 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", env()["PYTHONPATH"])
 
 
-@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize(
-    ("kind", "way"),
+    ("kind", "way", "n"),
     [
-        ("auto", "NcclSum"),
-        ("nccl", "NcclSum"),
-        ("staged", "StagedSum"),
-        ("mpi", "StagedSum"),
-        ("hierarchical", "NcclSum"),
+        ("auto", "NcclSum", 2),
+        ("nccl", "NcclSum", 3),
+        ("staged", "StagedSum", 3),
+        ("mpi", "StagedSum", 2),
+        ("hierarchical", "NcclSum", 2),
     ],
 )
 def test_every_kind_sums_them(run_ranks: Callable[..., Any], mpi_python: str, kind: str, way: str, n: int) -> None:
@@ -73,15 +72,88 @@ def test_where_nccl_cannot_be_it_goes_through_host_memory_unless_nccl_was_asked_
     [
         ("refused", "NCCL did not start. rank 0 ("),
         ("late", "it has not come to its end after 1.5 s (DISTRAIN_COLLECTIVE_TIMEOUT)"),
+        ("useless", "NcclError: NCCL_ERROR_UNHANDLED_CUDA_ERROR"),
     ],
 )
-def test_a_start_that_fails_or_hangs_ends_on_all_ranks(run_ranks: Callable[..., Any], fault: str, text: str) -> None:
-    variables = {"STAND_IN_NCCL": fault, "DISTRAIN_COLLECTIVE_TIMEOUT": "1.5"}
+def test_nccl_that_was_asked_for_and_does_not_start_ends_the_job_on_all_ranks(
+    run_ranks: Callable[..., Any], fault: str, text: str
+) -> None:
+    variables = {"STAND_IN_NCCL": fault, "DISTRAIN_COLLECTIVE_TIMEOUT": "1.5", "DISTRAIN_COMM": "nccl"}
     result = run_ranks(SUMS, 2, timeout=40, env=variables)
     assert result.returncode == 1
     assert text in result.stderr
     assert "rank 1 (" in result.stderr
     assert "DISTRAIN_COMM=staged" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "variables", "way", "name"),
+    [
+        ("auto", "late", {}, "StagedSum", "host memory"),
+        ("auto", "useless", {"STAND_IN_MPI": "yes"}, "GpuAwareSum", "MPI, which takes memory of GPUs"),
+        ("hierarchical", "mute", {}, "StagedSum", "host memory"),
+    ],
+)
+def test_nccl_that_was_not_asked_for_and_does_not_start_is_left_out_with_a_warning(
+    run_ranks: Callable[..., Any], kind: str, fault: str, variables: dict[str, str], way: str, name: str
+) -> None:
+    env = {"STAND_IN_NCCL": fault, "DISTRAIN_COLLECTIVE_TIMEOUT": "2", "DISTRAIN_COMM": kind, **variables}
+    result = run_ranks(SUITE, 2, kind, way, timeout=60, env=env).check()
+    assert result.stdout.count("passed") == 2
+    assert result.stderr.count("UserWarning: NCCL did not start. rank ") == 1, result.stderr
+    assert f"Sums of arrays on GPUs go through {name}." in result.stderr
+
+
+# Memory of GPUs given to MPI
+
+
+def test_mpi_that_takes_memory_of_gpus_sums_it(run_ranks: Callable[..., Any], mpi_python: str) -> None:
+    env = {"DISTRAIN_COMM": "gpu-aware", "STAND_IN_MPI": "yes"}
+    result = run_ranks(SUITE, 3, "gpu-aware", "GpuAwareSum", python=mpi_python, env=env).check()
+    assert result.stdout.count("passed") == 3
+    assert result.stderr == ""
+
+
+def test_it_comes_before_host_memory_where_nccl_cannot_be(run_ranks: Callable[..., Any]) -> None:
+    env = {"STAND_IN_NCCL": "missing", "STAND_IN_MPI": "yes"}
+    assert run_ranks(SUITE, 2, "auto", "GpuAwareSum", env=env).check().stdout.count("passed") == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("crash", "the probe of it was ended by SIGSEGV"),
+        ("hang", "the probe of it has not come to its end after 4 s (DISTRAIN_COLLECTIVE_TIMEOUT)"),
+        ("wrong", "the probe of it ended with code 1: 1 numbers that were sent are others afterwards"),
+    ],
+)
+def test_a_probe_that_does_not_agree_means_no_on_all_ranks(
+    run_ranks: Callable[..., Any], mpi_python: str, fault: str, text: str
+) -> None:
+    env = {"STAND_IN_PROBE": fault, "STAND_IN_MPI": "yes", "DISTRAIN_COLLECTIVE_TIMEOUT": "4"}
+    script = SUITE.read_text()
+    refused = run_ranks(script, 2, "gpu-aware", "", python=mpi_python, env={"DISTRAIN_COMM": "gpu-aware", **env})
+    assert refused.returncode == 1
+    assert "DeviceError: MPI cannot sum memory of GPUs on rank 0 (" in refused.stderr
+    assert text in refused.stderr
+
+
+def test_with_auto_it_then_goes_through_host_memory(run_ranks: Callable[..., Any]) -> None:
+    env = {"STAND_IN_PROBE": "crash", "STAND_IN_MPI": "yes", "STAND_IN_NCCL": "missing"}
+    assert run_ranks(SUITE, 2, "auto", "StagedSum", env=env).check().stdout.count("passed") == 2
+
+
+def test_an_mpi_that_does_not_say_that_it_takes_memory_of_gpus_is_not_tried(
+    run_ranks: Callable[..., Any], mpi_python: str
+) -> None:
+    refused = run_ranks(SUMS, 2, python=mpi_python, env={"DISTRAIN_COMM": "gpu-aware", "STAND_IN_PROBE": "hang"})
+    assert refused.returncode == 1
+    assert "DeviceError: MPI cannot sum memory of GPUs on rank 0 (" in refused.stderr
+    assert "was built without CUDA" in refused.stderr
+    assert refused.seconds < 20
+
+
+# What goes wrong later
 
 
 def test_an_error_during_a_sum_is_raised_and_nccl_aborted(run_ranks: Callable[..., Any]) -> None:

@@ -1,11 +1,17 @@
 """A stand-in for CuPy on machines without a GPU: arrays in host memory, streams that are threads.
 
 It has what distrain.comm uses of CuPy 14, with its signatures, and nothing else. What a stream is given happens later,
-in another thread, so that code which does not wait for it fails.
+in another thread, and takes its time, so that code which does not wait for it fails.
+
+STAND_IN_PROBE says what happens in the process that tries whether MPI takes memory of GPUs: "crash", "hang" or "wrong".
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +19,13 @@ import numpy as np
 from . import cuda
 
 __version__ = "14.2.0"
+_FAULT = os.environ.get("STAND_IN_PROBE", "") if "gpu_probe" in " ".join(sys.orig_argv) else ""
+_BYTES_A_SECOND = 2e9
+
+if _FAULT == "crash":
+    os.kill(os.getpid(), signal.SIGSEGV)
+if _FAULT == "hang":
+    time.sleep(600)
 
 
 class ndarray(np.ndarray):
@@ -28,13 +41,18 @@ class ndarray(np.ndarray):
 
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> Any:
         target = np.empty(self.shape, self.dtype) if out is None else out
-        (stream or cuda.Stream.null).put(lambda: np.copyto(target, self.view(np.ndarray)))
+        (stream or cuda.Stream.null).put(lambda: _copy(target, self.view(np.ndarray) + (_FAULT == "wrong")))
         if blocking:
             (stream or cuda.Stream.null).synchronize()
         return target
 
     def set(self, arr: Any, stream: Any = None) -> None:
-        (stream or cuda.Stream.null).put(lambda: np.copyto(self.view(np.ndarray), arr))
+        (stream or cuda.Stream.null).put(lambda: _copy(self.view(np.ndarray), arr))
+
+
+def _copy(target: Any, source: Any) -> None:
+    time.sleep(target.nbytes / _BYTES_A_SECOND)
+    np.copyto(target, source)
 
 
 def array(x: Any, dtype: Any = None) -> Any:

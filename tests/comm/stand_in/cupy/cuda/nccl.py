@@ -1,7 +1,8 @@
 """What distrain uses of cupy.cuda.nccl, between real ranks: MPI carries it.
 
 STAND_IN_NCCL says what is to go wrong, on rank 1: "missing", "refused" (at the start), "late" (the start never ends),
-"error" (the second sum), "stopped" (the second sum never ends there).
+"useless" (the sum by which it is tried fails), "error" (the second sum after that), "stopped" (that one never ends
+there). With "mute" the sum by which it is tried never ends on any rank.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class NcclCommunicator:
         Stream.by_ptr[stream].put(lambda: self._sum(np.frombuffer(memory, dtype)))
 
     def _sum(self, flat: Any) -> None:
-        if self._fault in ("error", "stopped") and self._calls == 2:
+        if (self._fault in ("error", "stopped") and self._calls == 3) or _FAULT in ("useless", "mute"):
             self._error = self._fault
             threading.Event().wait()
         total = flat.copy()
@@ -69,7 +70,7 @@ class NcclCommunicator:
         flat[...] = total
 
     def check_async_error(self) -> None:
-        if self._error == "error":
+        if self._error in ("error", "useless"):
             raise NcclError("NCCL_ERROR_UNHANDLED_CUDA_ERROR: unhandled cuda error")
 
     def abort(self) -> None:
