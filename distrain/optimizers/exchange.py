@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distrain import backend
+from distrain import backend, cuda
 from distrain.autograd import Parameter, Variable
 from distrain.autograd.uses import count_uses
 from distrain.clock import clock
@@ -138,7 +138,16 @@ class Exchange:
         """Sums a bucket in the thread that does nothing else."""
         if self._sender is None:
             self._sender = Sender(self)
-        self._sender.send(self._sum, bucket.group, bucket.start, bucket.stop)
+        stream = cuda.current_stream() if cuda.is_gpu_array(self._groups[bucket.group].buffer) else None
+        self._sender.send(self._sum_on, stream, bucket.group, bucket.start, bucket.stop)
+
+    def _sum_on(self, stream: Any, g: int, start: int, stop: int) -> None:
+        """In the sender's thread, on the stream of the training thread: what that has begun there comes first."""
+        if stream is None:
+            self._sum(g, start, stop)
+        else:
+            with self._groups[g].buffer.device, stream:
+                self._sum(g, start, stop)
 
     def number(self, key: int) -> tuple[int, int]:
         """Group and place of the parameter with that `id`."""

@@ -102,13 +102,14 @@ def receive(connection: Connection) -> Message:
 
     Raises:
         EOFError, ConnectionError: the other process is gone.
+        BlockingIOError: it has stopped in the middle of a message, if the connection has a time limit.
         WireError: it has sent something else.
     """
     from distrain import wire
 
     try:
         content = wire.unpack(connection.recv_bytes(_LARGEST))
-    except ConnectionError:
+    except (ConnectionError, BlockingIOError):
         raise
     except OSError as error:
         raise WireError(f"a message of more than {_LARGEST} bytes, or none at all: {error}") from error

@@ -7,6 +7,7 @@ gradients, see `shared`. It ends with the main process, however that ends.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import io
 import os
 import random
@@ -64,6 +65,9 @@ BOOT = (
 """What a fresh interpreter is told to do, with `boot` as JSON behind it."""
 
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")  # the main process decides
+SHOW_STACKS = signal.SIGRTMAX
+"""The signal at which a worker prints where it is, whatever it is doing."""
+
 _PR_SET_PDEATHSIG = 1
 _NOISE_ROWS = 2**32  # of a device: more than a minibatch has samples
 
@@ -72,6 +76,7 @@ def main(boot: dict[str, Any]) -> None:
     """Works until the main process says stop."""
     for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    faulthandler.register(SHOW_STACKS)
     _end_with(boot["main"], boot["kill"])
     with Connection(boot["control"]) as control:
         try:

@@ -1,4 +1,9 @@
-"""The main process's side of the processes that train on the other devices: starts, orders, and buries them."""
+"""The main process's side of the processes that train on the other devices: starts, orders, and buries them.
+
+Guarantees: the main process waits for no worker for ever. One that has ended is noticed at once; one that is stopped
+(SIGSTOP) for longer than `DISTRAIN_COLLECTIVE_TIMEOUT` seconds (30) ends the training; one that works for longer is
+named, and ends it after ten times as long, as the ranks of a job do. What usually takes long may take five times that.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +12,30 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
+from distrain.comm.deadlines import Deadlines
+from distrain.comm.watch import VARIABLE, timeout_s
 from distrain.env import THREAD_VARIABLES, without_launcher
 from distrain.errors import WireError, WorkerError
 from distrain.training.updaters.messages import Done, Failed, Load, Save, Saved, Step, Stop, receive, send
 from distrain.training.updaters.shared import SharedArrays
-from distrain.training.updaters.worker import BOOT, Cargo
+from distrain.training.updaters.worker import BOOT, SHOW_STACKS, Cargo
 
 _GRACE_S = 2.0  # for workers that have nothing to do, to end
 _STATE_S = 5.0  # for them to say where their iterators are, at the end
+_LOOK_S = 0.5  # how often one looks after those that do not answer; shorter waits are not worth a note
+_END = 10  # times the limit, after which one that works does not answer any more
 _ADVICE = (
     "Open files, connections and locks where they are first needed, or leave them out in __getstate__; or use "
     "ParallelUpdater, which works in one process."
@@ -40,10 +53,16 @@ class _Worker:
         pidfd: readable when it has ended.
         connection: to it.
         owes: whether an answer is still to come.
+        stopped: since when it was seen to be stopped.
     """
 
-    def __init__(self, number: int, device: Any, cargo_fd: int, shared_fd: int, environment: dict[str, str]) -> None:
+    def __init__(
+        self, number: int, device: Any, cargo_fd: int, shared_fd: int, environment: dict[str, str], limit_s: float
+    ) -> None:
         ours, theirs = socket.socketpair()
+        limit = struct.pack("ll", int(limit_s), int(limit_s % 1 * 1e6))
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):  # within a message; between them one waits otherwise
+            ours.setsockopt(socket.SOL_SOCKET, option, limit)
         boot = {
             "path": sys.path,
             "argv": sys.argv,
@@ -65,6 +84,13 @@ class _Worker:
         self.pidfd = os.pidfd_open(self.process.pid)
         self.name = f"worker {number} (device {device}, pid {self.process.pid})"
         self.owes = False
+        self.stopped: float | None = None
+
+    def look(self) -> None:
+        """Notes whether it is stopped."""
+        with contextlib.suppress(OSError):  # it is gone, which is noticed elsewhere
+            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            self.stopped = (self.stopped or time.monotonic()) if state == "T" else None
 
     def end(self) -> None:
         """Waits for the process, which has ended or was killed."""
@@ -94,6 +120,8 @@ class Workers:
         self._shared = shared
         self._owner = os.getpid()
         self._is_reading = False
+        self._limit_s = timeout_s(os.environ.get(VARIABLE))
+        self._deadlines, self._calls = Deadlines(self._limit_s), Counter[str]()
         try:
             if len(cargo.devices) > 1:
                 self._start(cargo)
@@ -110,7 +138,7 @@ class Workers:
         try:
             environment = _environment(len(cargo.devices))
             for number, device in enumerate(cargo.devices[1:], start=1):
-                self._workers.append(_Worker(number, device, cargo_fd, self._shared.fd, environment))
+                self._workers.append(_Worker(number, device, cargo_fd, self._shared.fd, environment, self._limit_s))
         finally:
             os.close(cargo_fd)
 
@@ -184,7 +212,7 @@ class Workers:
     def _send(self, orders: list[Any]) -> None:
         for worker, order in zip(self._workers, orders, strict=True):
             worker.owes = True
-            with contextlib.suppress(OSError):  # it is gone; what it said last, or that it is gone, is read later
+            with contextlib.suppress(OSError):  # it is gone, or takes nothing: both are found when answers are read
                 send(worker.connection, order)
 
     def _settle(self) -> None:
@@ -199,21 +227,52 @@ class Workers:
     def _collect(self, kind: type[A] | None, timeout: float | None = None) -> list[A]:
         """One answer of each that owes one, in the order of the devices."""
         answers: dict[_Worker, Any] = {}
-        deadline = None if timeout is None else time.monotonic() + timeout
+        what = Done.__name__ if kind is None else kind.__name__
+        began = time.monotonic()
+        limit_s = self._deadlines.limit_s(what, self._calls[what])
+        is_named = False
         while missing := [worker for worker in self._workers if worker.owes]:
-            left = None if deadline is None else deadline - time.monotonic()
-            ready = wait([end for worker in missing for end in (worker.connection, worker.pidfd)], left)
-            if not ready:
+            ready = wait([end for worker in missing for end in (worker.connection, worker.pidfd)], _LOOK_S)
+            seconds = time.monotonic() - began
+            if not ready and timeout is not None and seconds > timeout:
                 self._fail(f"{missing[0].name} has not answered in {timeout:g} s")
+            if not ready:
+                self._look_after(missing)
+                if seconds > _END * limit_s:
+                    self._give_up(missing[0], seconds)
+                if seconds > limit_s and not is_named:
+                    is_named = True
+                    warnings.warn(
+                        f"{missing[0].name} takes longer than {limit_s:g} s. This is not the end yet; see {VARIABLE}.",
+                        stacklevel=2,
+                    )
             for worker in missing:
                 if worker.connection in ready or worker.pidfd in ready:
                     answers[worker] = self._read(worker)
+        self._calls[what] += 1
+        if self._calls[what] > 1 and (seconds := time.monotonic() - began) > _LOOK_S:  # they have started in the first
+            self._deadlines.add(what, seconds)
         failed = [(worker, answer) for worker, answer in answers.items() if isinstance(answer, Failed)]
         if failed:
             self._raise(*failed[0])
         if kind is None:
             return []
         return [answer for worker in self._workers if isinstance(answer := answers.get(worker), kind)]
+
+    def _look_after(self, missing: list[_Worker]) -> None:
+        """Raises if one of them is stopped, and has been for too long."""
+        for worker in missing:
+            worker.look()
+            if worker.stopped is not None and (seconds := time.monotonic() - worker.stopped) > self._limit_s:
+                self._fail(f"{worker.name} has been stopped (SIGSTOP) for {seconds:.0f} s; see {VARIABLE}")
+
+    def _give_up(self, worker: _Worker, seconds: float) -> None:
+        worker.process.send_signal(SHOW_STACKS)
+        time.sleep(_LOOK_S)
+        self._fail(
+            f"{worker.name} has not answered for {seconds:.0f} s (see {VARIABLE}). It has printed where it is, unless "
+            "it hangs in the system."
+        )
 
     def _read(self, worker: _Worker) -> Any:
         self._is_reading = True  # and still so if something breaks this off
@@ -223,6 +282,8 @@ class Workers:
                 answer = receive(worker.connection)
         except (EOFError, ConnectionError):
             answer = None
+        except BlockingIOError:
+            self._fail(f"{worker.name} has not gone on in the middle of a message for {self._limit_s:g} s")
         except WireError as error:
             self._fail(f"{worker.name} has sent what is no message: {error}")
         self._is_reading = False

@@ -320,58 +320,6 @@ def test_what_cannot_travel_is_named(make):
         updater.update()
 
 
-MAIN = """
-import sys, time
-import numpy as np
-import distrain.links as L
-from distrain import iterators, optimizers
-from distrain.training.updaters import MultiprocessParallelUpdater
-
-class Net(L.Chain):
-    def __init__(self):
-        super().__init__()
-        self.steps = 0
-        with self.init_scope():
-            self.out = L.Linear(4, 2)
-
-    def forward(self, x):
-        self.steps += 1
-        if self.steps == 2 and sys.argv[1] == "wait":
-            while True:
-                time.sleep(0.01)
-        return self.out(x)
-
-data = [(np.ones(4, np.float32), np.int32(1))] * 8
-its = [iterators.SerialIterator(data, 2) for _ in range(2)]
-updater = MultiprocessParallelUpdater(its, optimizers.SGD().setup(L.Classifier(Net())), devices=(-1, -1))
-updater.update()
-print(*[worker.process.pid for worker in updater._workers._workers], flush=True)
-if sys.argv[1] == "wait":
-    updater.update()
-"""
-
-
-@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "at its end"])
-def test_workers_end_with_the_main_process(tmp_path, is_killed):
-    script = tmp_path / "train.py"
-    script.write_text(MAIN)
-    command = [sys.executable, script, "wait" if is_killed else "leave"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as main:
-        try:
-            workers = main.stdout.readline().split()
-            if is_killed:
-                main.kill()
-            code = main.wait(_SOON_S)
-        finally:
-            main.kill()
-        assert (code, main.stderr.read()) == (-signal.SIGKILL if is_killed else 0, "")
-    end = time.monotonic() + _SOON_S
-    while (left := [pid for pid in workers if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert workers
-    assert not left
-
-
 def test_arguments(make, digits):
     optimizer = optimizers.SGD().setup(L.Classifier(Net()))
     one, two = iterators(digits, (6, 6))
