@@ -42,6 +42,7 @@ Wait = tuple[Op, float, float]
 """What a rank waits in, for how many seconds, and for how many it may."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PYTHON = os.path.dirname(os.path.abspath(threading.__file__))
 
 
 def timeout_s(text: str | None) -> float:
@@ -302,11 +303,15 @@ def _frame() -> Any:
 
 
 def _place() -> str:
-    """The line of the script that waits: the innermost one outside of distrain."""
+    """The line of the script that waits: the innermost one outside of distrain and Python's own modules."""
     frame = _frame()
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and _is_inner(frame.f_code.co_filename):
         frame = frame.f_back
     return "" if frame is None else f' (File "{frame.f_code.co_filename}", line {frame.f_lineno})'
+
+
+def _is_inner(path: str) -> bool:
+    return path.startswith(_PACKAGE) or (path.startswith(_PYTHON) and "site-packages" not in path)
 
 
 def _stack() -> str:
