@@ -1,4 +1,8 @@
-"""Arrays on GPUs through a communicator: `mpiexec -n N python gpu_suite.py KIND WAY`, with CuPy or the stand-in."""
+"""Arrays on GPUs through a communicator, with CuPy or the stand-in.
+
+mpiexec -n N python gpu_suite.py KIND WAY           ranks together
+mpiexec -n N python gpu_suite.py KIND WAY alone     each rank by itself
+"""
 
 from __future__ import annotations
 
@@ -39,11 +43,13 @@ def check_sums(comm: Communicator) -> None:
 
 def check_order(comm: Communicator) -> None:
     """What is still to be written on the current stream is in the sum, and the sum is there for what comes after."""
-    host = cuda.pinned_empty((2**20,), np.float32)
-    x = cupy.array(np.zeros(host.size, np.float32))
+    host, wrong = (cuda.pinned_empty((2**20,), np.float32) for _ in range(2))
+    wrong[...] = -1
+    x = cupy.array(wrong)
     for turn in range(1, 4):
         host[...] = turn * (comm.rank + 1)
-        x.set(host, stream=cuda.current_stream())  # takes a while
+        for source in (wrong,) * 4 + (host,):
+            x.set(source, stream=cuda.current_stream())  # takes a while
         comm.channel.allreduce(x)
         found = x.get()
         assert (found == turn * comm.size * (comm.size + 1) // 2).all(), (turn, found[[0, -1]])
@@ -70,14 +76,16 @@ def check_the_rest(comm: Communicator) -> None:
 
 if __name__ == "__main__":
     world = comm_package.world()
-    assert world.kind == sys.argv[1]
+    kind, way = sys.argv[1:3]
+    assert world.kind == kind
     if "STAND_IN_MPI" in os.environ:  # every MPI takes the arrays of the stand-in, whatever it says
         gpu_aware.library_refusal = lambda: None
-    check_sums(world)
-    check_order(world)
-    check_the_rest(world)
-    assert type(world.channel._gpu_sum).__name__ == sys.argv[2], world.channel._gpu_sum
     part = world.split(world.rank)
-    check_sums(part)
+    for comm in (part,) if sys.argv[3:] == ["alone"] else (world, part):
+        check_sums(comm)
+        check_order(comm)
+        check_the_rest(comm)
+        if comm is world or sys.argv[3:]:
+            assert type(comm.channel._gpu_sum).__name__ == way, comm.channel._gpu_sum
     part.finalize()
     print("passed", flush=True)

@@ -31,6 +31,17 @@ assert x.min() == x.max() == 3
 x[...] = world.rank
 world.bcast(x, 1, out=x)
 assert x.min() == x.max() == 1
+if world.rank == 0:
+    x[-1] = 7
+    world.send(x, 1)
+else:
+    got = world.recv(0)
+    assert (len(got), got[0], got[-1]) == (len(x), 1, 7)
+    del got
+x = x[: 2**30 + 3]  # the parts of all ranks are more than that
+x[-1] = world.rank
+for rank, part in enumerate(world.allgather(x)):
+    assert (len(part), part[0], part[-1]) == (len(x), 1, rank)
 print("passed", flush=True)
 """
 
@@ -43,6 +54,7 @@ def _free_memory() -> int:
 @pytest.mark.mpi
 @pytest.mark.slow
 @pytest.mark.skipif(_free_memory() < 12 * 2**30, reason="needs 12 GiB of free memory")
-def test_more_than_two_gibibytes(run_ranks: Callable[..., Any], mpi_python: str) -> None:
-    result = run_ranks(HUGE, 2, python=mpi_python, timeout=110).check()
+@pytest.mark.parametrize("kind", ["auto", "hierarchical"])
+def test_more_than_two_gibibytes(run_ranks: Callable[..., Any], mpi_python: str, kind: str) -> None:
+    result = run_ranks(HUGE, 2, python=mpi_python, timeout=110, env={"DISTRAIN_COMM": kind}).check()
     assert result.stdout.count("passed") == 2

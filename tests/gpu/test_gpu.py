@@ -25,7 +25,6 @@ from tests.functions.cases import draw
 from tests.gpu.function_cases import CASES
 
 DEVICE = 0
-GPU_SUITE = Path(__file__).parents[1] / "comm" / "gpu_suite.py"
 
 
 def why_not() -> str:
@@ -371,92 +370,6 @@ def test_two_copies_on_one_gpu_train_as_one(device: Any, tmp_path: Path) -> None
     trainer, two = train(tmp_path / "two", 20, DEVICE, parallel=True)
     assert all(isinstance(p.array, device.xp.ndarray) for p in trainer.updater.get_optimizer("main").target.params())
     np.testing.assert_allclose(two, one, atol=1e-3)
-
-
-# Ranks
-
-RANKS = f"""
-import json
-import numpy as np
-import distrain.functions as F
-import distrain.links as L
-from distrain import comm, cuda, optimizers
-world = comm.world()
-xp = cuda.require_cupy()
-cuda.get_device({DEVICE}).use()
-shown = []
-for dtype in (np.float16, np.float32, np.float64, np.int32):
-    x = xp.arange(6, dtype=dtype).reshape(2, 3) * (world.rank + 1)
-    world.allreduce(x, out=x)
-    assert isinstance(x, xp.ndarray) and x.dtype == dtype
-    shown.append(x.tolist())
-wide = xp.zeros((3, 4), np.float32)
-wide[:, ::2] = world.rank + 1
-part = wide[:, ::2]
-world.allreduce(part, out=part)
-shown.append(wide.tolist())
-y = xp.full((2, 2), world.rank, np.float32).T
-world.bcast(y, root=1, out=y)
-shown.append(y.tolist())
-model = L.Linear(3, 2, initialW=world.rank + 1).to_device({DEVICE})
-optimizer = optimizers.Adam(0.1).setup(model)
-for _ in range(3):
-    optimizer.update(lambda: F.sum(model(xp.full((2, 3), world.rank + 1, np.float32))))
-shown.append(model.W.array.tolist())
-everything = world.gather_obj(shown)
-if everything:
-    print(json.dumps(everything))
-"""
-
-
-@pytest.mark.mpi
-def test_ranks_exchange_arrays_of_a_gpu(run_ranks: Callable[..., Any], device: Any) -> None:
-    everything = json.loads(run_ranks(RANKS, 2).check().stdout)
-    assert everything[0] == everything[1]
-    *sums, wide, sent, weights = everything[0]
-    for total in sums:
-        assert total == [[0, 3, 6], [9, 12, 15]]
-    assert wide == [[3, 0, 3, 0]] * 3
-    assert sent == [[1, 1], [1, 1]]
-    np.testing.assert_allclose(weights, np.full((2, 3), 0.7), rtol=1e-5)  # rank 0's ones, three steps of Adam
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("kind", ["auto", "mpi", "staged", "hierarchical"])
-def test_ranks_on_one_gpu_sum_through_host_memory(run_ranks: Callable[..., Any], device: Any, kind: str) -> None:
-    result = run_ranks(GPU_SUITE, 3, kind, "StagedSum", timeout=100, env={"DISTRAIN_COMM": kind}).check()
-    assert result.stdout.count("passed") == 3
-
-
-ALONE_WITH_NCCL = """
-import sys
-import cupy, numpy as np
-from distrain import comm, cuda
-from distrain.errors import DeviceError
-world = comm.world()
-alone = world.split(world.rank)
-for dtype in ("f2", "f4", "f8", "i1", "u1", "i2", "i4", "i8"):
-    x = cupy.arange(5).astype(dtype)
-    alone.channel.allreduce(x)
-    np.testing.assert_array_equal(cuda.to_cpu(x), np.arange(5, dtype=dtype))
-assert type(alone.channel._gpu_sum).__name__ == "NcclSum"
-alone.finalize()
-try:
-    world.channel.allreduce(x)
-except DeviceError as error:
-    assert "ranks 0 and 1 are on the same GPU" in str(error), error
-    print("passed", flush=True)
-"""
-
-
-@pytest.mark.mpi
-def test_nccl_sums_for_one_rank_and_refuses_two_on_one_gpu(run_ranks: Callable[..., Any], device: Any) -> None:
-    try:
-        cuda.require_nccl()
-    except DeviceError as error:
-        pytest.skip(str(error))
-    result = run_ranks(ALONE_WITH_NCCL, 2, timeout=100, env={"DISTRAIN_COMM": "nccl"}).check()
-    assert result.stdout.count("passed") == 2
 
 
 # Speed
