@@ -41,6 +41,7 @@ _NAMES: dict[str, Kind] = {
     "mpi": "mpi",
     "staged": "staged",
     "nccl": "nccl",
+    "gpu-aware": "gpu-aware",
 }
 
 _made: dict[Kind, Communicator] = {}  # of all ranks of the job
@@ -61,11 +62,12 @@ def create_communicator(
     Gradients lie in one flat array, which is summed in place. Names stand for the way that the sums go, which the
     attribute `kind` of the result tells:
 
-        "auto", "pure_nccl", "flat"                       NCCL where all ranks have it and a GPU each, else MPI
+        "auto", "pure_nccl", "flat"                       NCCL where it works on all ranks, else MPI
         "mpi", "naive"                                    MPI, always through host memory
         "staged", "non_cuda_aware"                        the same
         "hierarchical", "two_dimensional", "single_node"  through shared memory inside a node; GPUs as with "auto"
         "nccl"                                            NCCL, or an error
+        "gpu-aware"                                       MPI, which takes memory of GPUs, or an error
 
     "single_node" also checks that there is one node. "dummy", with which ChainerMN measured how long a step takes
     without communication, exchanges gradients like "auto". If the variable DISTRAIN_COMM is set, it decides, whatever
@@ -80,7 +82,7 @@ def create_communicator(
 
     Raises:
         ArgumentError: another name.
-        DeviceError: "nccl", and this process has no CuPy, GPU or NCCL.
+        DeviceError: "nccl" or "gpu-aware", and this process has no CuPy or GPU, or no NCCL.
         WorldError: "single_node" on several nodes, or the ranks of a node cannot share memory.
     """
     if communicator_name not in _NAMES:

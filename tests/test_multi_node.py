@@ -48,7 +48,7 @@ def test_all_names_give_a_communicator_that_works(run_ranks: Callable[..., Any],
     import distrain.links as L
     from distrain import multi_node, optimizers
     for name, kind in multi_node._NAMES.items():
-        if name == "nccl":
+        if name in ("nccl", "gpu-aware"):  # need a GPU
             continue
         ranks = multi_node.create_communicator(name)
         assert multi_node.create_communicator(name) is ranks
@@ -92,9 +92,10 @@ def test_the_variable_decides_whatever_the_name_is(run_ranks: Callable[..., Any]
 
 
 @pytest.mark.skipif(cuda.available, reason="this machine has a GPU and CuPy")
-def test_nccl_by_its_own_name_is_refused_without_a_gpu() -> None:
+@pytest.mark.parametrize("name", ["nccl", "gpu-aware"])
+def test_what_needs_a_gpu_is_refused_without(name: str) -> None:
     with pytest.raises(DeviceError, match="a GPU was asked for"):
-        multi_node.create_communicator("nccl")
+        multi_node.create_communicator(name)
 
 
 def test_an_unknown_communicator_is_refused() -> None:

@@ -41,7 +41,7 @@ def world() -> Communicator:
     Raises:
         WorldError: the launcher and MPI contradict each other, or mpi4py is missing.
         ArgumentError: DISTRAIN_COMM names no communicator.
-        DeviceError: it names NCCL, which this rank does not have.
+        DeviceError: it names NCCL or GPUs, which this rank does not have.
     """
     with _lock:
         if not _worlds:

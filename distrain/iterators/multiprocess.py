@@ -18,7 +18,8 @@ from distrain.dataset.batch import Batch
 from distrain.errors import FeedError
 from distrain.iterators import order
 from distrain.iterators.arguments import count, seconds
-from distrain.iterators.planned import Planned, PlannedIterator
+from distrain.iterators.plan import Planned
+from distrain.iterators.planned import PlannedIterator
 from distrain.iterators.reading import OnError
 from distrain.iterators.staging import Stage
 from distrain.reporting import report

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 from distrain.comm import Communicator
 from distrain.dataset.batch import Batch
 from distrain.iterators.arguments import count
-from distrain.iterators.planned import Planned, PlannedIterator
+from distrain.iterators.plan import Planned
+from distrain.iterators.planned import PlannedIterator
 from distrain.iterators.reading import LegacyState, OnError, Reader, Run
 
 _DOUBTS = 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from distrain.dataset.batch import Batch
-from distrain.iterators.planned import Planned, PlannedIterator
+from distrain.iterators.plan import Planned
+from distrain.iterators.planned import PlannedIterator
 
 
 class SerialIterator(PlannedIterator):

@@ -14,7 +14,9 @@ from distrain.errors import ArgumentError
 def test_the_variable() -> None:
     assert chosen_kind({}) == chosen_kind({"DISTRAIN_COMM": ""}) == "auto"
     assert chosen_kind({"DISTRAIN_COMM": "hierarchical"}) == "hierarchical"
-    with pytest.raises(ArgumentError, match="'ring'; DISTRAIN_COMM may be auto, mpi, hierarchical, staged, nccl"):
+    with pytest.raises(
+        ArgumentError, match="'ring'; DISTRAIN_COMM may be auto, mpi, hierarchical, staged, nccl, gpu-aware"
+    ):
         chosen_kind({"DISTRAIN_COMM": "ring"})
 
 
