@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
+import sys
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +21,30 @@ if TYPE_CHECKING:
 
 
 def describe(optimizer: Optimizer) -> dict[str, str]:
-    """What must be the same on all ranks besides the model: the optimizer, its values and hooks, and the versions."""
+    """What must be the same on all ranks besides the model: optimizer, its values and hooks, versions, script."""
     told = {"optimizer": type(optimizer).__name__}
     told |= {f"hyperparameter {name}": repr(value) for name, value in optimizer.hyperparam.get_dict().items()}
     told["state"] = "sharded" if getattr(optimizer, "is_state_sharded", False) else "whole"
     told["hooks"] = ", ".join(optimizer.hooks) or "none"
     told["version of Python"] = platform.python_version()
     told["version of NumPy"] = np.__version__
+    for module in ("distrain", "cupy"):
+        if module in sys.modules:
+            told[f"version of {module}"] = str(sys.modules[module].__version__)
+    told["script"] = _script()
     return told
+
+
+def _script() -> str:
+    """Name and digest of the file that was started; the folder may be another one on each host."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if path is None:
+        return "none"
+    try:
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:  # it was moved or removed since
+        return "unknown"
+    return f"{Path(path).name} (sha256 {digest[:12]}…)"
 
 
 def require_same(comm: Communicator, optimizer: Optimizer) -> None:

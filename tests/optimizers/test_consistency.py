@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-SCRIPT = """
+SCRIPT = r"""
+import re
+import sys
 import numpy as np
 import distrain
 import distrain.functions as F
@@ -42,6 +44,13 @@ consistency.np.__version__ = "1.0" if last else version
 text = refused(optimizers.SGD().setup(L.Linear(3, 2)))
 assert f"version of NumPy: 1.0 on rank {comm.size - 1}, but {version} on rank 0" in text, text
 consistency.np.__version__ = version
+main = sys.modules["__main__"]
+script = main.__file__
+if last:
+    main.__file__ = consistency.__file__
+text = refused(optimizers.SGD().setup(L.Linear(3, 2)))
+assert re.search(rf"script: consistency.py \(sha256 \w{{12}}…\) on rank {comm.size - 1}, but script.py ", text), text
+main.__file__ = script
 
 # Later: numbers that go their own way on one rank.
 model = distrain.Chain()
