@@ -66,6 +66,7 @@ examples: $(VENV)/.installed  ## run every example, shortened
 	$(PYTEST) -q tests/test_examples.py
 
 gpu-check: $(VENV)/.installed  ## the tests that need a GPU and CuPy, and their timings
+	$(PY) -c "from distrain import cuda; cuda.require_cupy()"    # not all of them skipped, and a good word at the end
 	$(PYTEST) -q -m gpu -rs
 
 clean:            ## remove environments, caches and results
