@@ -90,7 +90,13 @@ def test_nccl_that_was_asked_for_and_does_not_start_ends_the_job_on_all_ranks(
     ("kind", "fault", "variables", "way", "name"),
     [
         ("auto", "late", {}, "StagedSum", "host memory"),
-        ("auto", "useless", {"STAND_IN_MPI": "yes"}, "GpuAwareSum", "MPI, which takes memory of GPUs"),
+        (
+            "auto",
+            "useless",
+            {"STAND_IN_MPI": "yes", "DISTRAIN_COLLECTIVE_TIMEOUT": "30"},
+            "GpuAwareSum",
+            "MPI, which takes memory of GPUs",
+        ),
         ("hierarchical", "mute", {}, "StagedSum", "host memory"),
     ],
 )

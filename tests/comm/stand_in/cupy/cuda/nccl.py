@@ -1,8 +1,8 @@
 """What distrain uses of cupy.cuda.nccl, between real ranks: MPI carries it.
 
 STAND_IN_NCCL says what is to go wrong, on rank 1: "missing", "refused" (at the start), "late" (the start never ends),
-"useless" (the sum by which it is tried fails), "error" (the second sum after that), "stopped" (that one never ends
-there). With "mute" the sum by which it is tried never ends on any rank.
+"error" (the second sum after the one by which it is tried), "stopped" (that one never ends there). On all ranks it is
+the sum by which it is tried that fails with "useless", and never ends with "mute".
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class NcclCommunicator:
 
     def _sum(self, flat: Any) -> None:
         if (self._fault in ("error", "stopped") and self._calls == 3) or _FAULT in ("useless", "mute"):
-            self._error = self._fault
+            self._error = _FAULT if _FAULT == "useless" else self._fault
             threading.Event().wait()
         total = flat.copy()
         from mpi4py import MPI
