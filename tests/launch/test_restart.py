@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from distrain.errors import ArgumentError
+from distrain.errors import ArgumentError, LaunchError
 from distrain_launch import restart
 from distrain_launch.conclusion import Attempt
 from distrain_launch.restart import Restarts, is_loop
@@ -61,7 +61,7 @@ def test_which_failures_are_followed_by_a_restart(
     monkeypatch.setattr(restart, "_wait", wait)
     left: Iterator[Attempt] = iter(attempts)
     said: list[str] = []
-    assert restart.run(lambda more: next(left), Restarts(limit), said.append) == code
+    assert restart.run(lambda more, is_again: next(left), Restarts(limit), said.append) == code
     assert list(left) == []
     assert waited == delays
     assert [line.startswith(f"distrain: restart {i + 1} of at most {limit} in ") for i, line in enumerate(said)] == [
@@ -70,11 +70,47 @@ def test_which_failures_are_followed_by_a_restart(
     ]
 
 
+def test_what_cannot_be_started_again_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(restart, "_wait", lambda seconds, say, words: waited.append(seconds))
+    left = iter([failed("a", 7), None, None, failed("b", 9), None, None])
+
+    def start(more: dict[str, str], is_again: bool) -> Attempt:
+        attempt = next(left)
+        if attempt is None:
+            raise LaunchError("b: no answer.")
+        return attempt
+
+    said: list[str] = []
+    assert restart.run(start, Restarts(5), said.append) == 2
+    assert waited == [1, 2, 4, 1, 2]
+    assert said.count("distrain: b: no answer.\n") == 4
+    assert said[-1] == "distrain: not started again: that was restart 5 of at most 5.\n"
+    left = iter([None])
+    with pytest.raises(LaunchError):
+        restart.run(start, Restarts(5), said.append)
+
+
+def test_a_loop_with_a_failed_start_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "_wait", lambda seconds, say, words: None)
+    left = iter([failed("a", 7), None, failed("a", 7)])
+
+    def start(more: dict[str, str], is_again: bool) -> Attempt:
+        attempt = next(left)
+        if attempt is None:
+            raise LaunchError("b: no answer.")
+        return attempt
+
+    said: list[str] = []
+    assert restart.run(start, Restarts(5), said.append) == 1
+    assert "failed twice in the same way, at iteration 7" in said[-1]
+
+
 def test_the_two_reports_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "_wait", lambda seconds, say, words: None)
     left = iter([failed("a", 7, "\nrank 0 failed\n"), failed("a", 7, "\nrank 1 failed\n")])
     said: list[str] = []
-    restart.run(lambda more: next(left), Restarts(9), said.append)
+    restart.run(lambda more, is_again: next(left), Restarts(9), said.append)
     assert said[-1] == (
         "distrain: not started again: it has failed twice in the same way, at iteration 7.\n"
         "The first time it was:\nrank 0 failed\n"
@@ -203,6 +239,9 @@ def test_a_signal_between_two_attempts(mpi: Any, tmp_path: Path, number: int, co
         (["--restart-delay", "nan"], "--restart-delay nan: the time must be 0 s or more."),
         (["--grace", "0"], "--grace 0.0: the time must be more than 0 s."),
         (["--max-restarts", "often"], "invalid int value"),
+        (["--min-n", "0"], "--min-n 0: expected a number of ranks from 1 to that of -n."),
+        (["-n", "2", "--min-n", "3"], "--min-n 3: expected a number of ranks from 1 to that of -n."),
+        (["--hosts", "localhost:2", "--min-n", "3"], "--min-n 3: the job has 2 ranks at most."),
     ],
 )
 def test_options_that_cannot_be(mpi: Any, options: list[str], words: str) -> None:
