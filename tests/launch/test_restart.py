@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,10 @@ WELL = Attempt(0)
     [
         ([WELL], 3, 0, []),
         ([Attempt(75, "stopped")], 3, 75, []),
-        ([Attempt(143, "told to end")], 3, 143, []),
+        ([Attempt(143, "told to end")], 3, 75, []),
+        ([Attempt(130, "told to end")], 3, 130, []),
+        ([failed("a", 1), failed("-10 ", -1)], 3, 75, [1]),
+        ([failed("a", 1), failed("-15 ", -1)], 3, 75, [1]),
         ([failed("a", 1), WELL], 3, 0, [1]),
         ([failed("a", 1), failed("b", 1), failed("c", 1), failed("d", 1)], 3, 1, [1, 2, 4]),
         ([failed("a", 1), failed("b", 1), failed("c", 2), failed("d", 2), WELL], 9, 0, [1, 2, 1, 2]),
@@ -47,6 +51,8 @@ WELL = Attempt(0)
         ([failed("-9 ", 7), failed("-9 ", 7)], 3, 1, [1]),
         ([failed("-9 ", 9), failed("-9 ", 7), WELL], 3, 0, [1, 2]),
         ([failed("a", -1), failed("a", -1)], 3, 1, [1]),
+        ([failed("-11 ", -1), failed("-11 ", -1)], 3, 1, [1]),
+        ([failed("-9 ", -1), failed("-9 ", -1), failed("-9 ", -1), WELL], 3, 0, [1, 2, 4]),
     ],
 )
 def test_which_failures_are_followed_by_a_restart(
@@ -156,6 +162,9 @@ def test_ranks_that_are_killed_change_no_bit_of_the_result(mpi: Any, mpi_python:
     assert starts[0] == 0
     assert all(b > a and b % 3 == 0 for a, b in zip(starts, starts[1:], strict=False))
     assert done.stderr.count("was ended by SIGKILL") == 3
+    (trained, whole), *more = re.findall(r"effective time: (\S+) s of (\S+) s .* with 3 restarts\.\n", done.stderr)
+    assert more == []
+    assert 0 < float(trained) < float(whole) < 90
     assert f"restart 3: continues from {out}/snapshot_iter_{starts[3]}\n" in done.stdout
     assert [start["restart"] for start in json.loads((out / "run.json").read_text())["starts"]] == [0, 1, 2, 3]
     assert (tmp_path / "logs" / "rank-0.log").read_text().count("continues from") == 3  # of all attempts
@@ -176,6 +185,16 @@ def test_a_job_that_never_trains_is_started_twice(mpi: Any, tmp_path: Path) -> N
     done = run(mpi, sys.executable, tmp_path, "import", "--max-restarts", "5")
     assert done.returncode == 1
     assert "failed twice in the same way, before the first iteration.\n" in done.stderr
+
+
+def test_a_signal_that_ranks_do_not_hear_is_no_reason_to_start_them_again(mpi: Any, tmp_path: Path) -> None:
+    script = tmp_path / "early.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)")
+    done = mpi.run(
+        [sys.executable, "-m", "distrain_launch", "run", "-n", "1", "--max-restarts", "2", str(script)], env=ENV
+    )
+    assert done.returncode == 75
+    assert done.stderr.endswith("distrain: SIGUSR1 came when no training ran: start it again to continue.\n")
 
 
 @pytest.mark.mpi
