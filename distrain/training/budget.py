@@ -54,9 +54,9 @@ class Budget:
         if self.step_s + save_s >= self._grace_s:
             self._warned = True
             _say(
-                f"distrain: warning: a stop by a signal takes {times}, but the time for it is {self._grace_s:g} s. What "
-                "comes after the last snapshot would be lost. Have the batch system send its signal earlier, and say "
-                "so: distrain submit --requeue, distrain run --grace, or DISTRAIN_GRACE."
+                f"distrain: warning: a stop by a signal takes {times}, but the time for it is {self._grace_s:g} s. "
+                "What comes after the last snapshot would be lost. Have the batch system send its signal earlier, and "
+                "say so: distrain submit --requeue, distrain run --grace, or DISTRAIN_GRACE."
             )
         elif not self._said:
             _say(f"distrain: a stop by a signal takes {times}; the time for it is {self._grace_s:g} s.")

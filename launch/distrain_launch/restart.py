@@ -133,12 +133,12 @@ def told_to_end(number: int, say: Callable[[str], None]) -> Attempt:
 def is_loop(before: Attempt, now: Attempt) -> bool:
     """Whether a run has failed as the one before, and came no further.
 
-    A signal that ended a rank can come by chance; there it must have been the same iteration. SIGKILL comes from
-    outside, so two of them while ranks start say nothing.
+    A signal that ended a rank can come by chance; there it must have been the same iteration. SIGKILL is never enough:
+    it comes from outside, and finds a job most often where that spends most of its time.
     """
     if before.failure is None or before.failure != now.failure:
         return False
-    if now.iteration < 0 and now.failure.startswith(f"{-signal.SIGKILL} "):
+    if now.failure.startswith(f"{-signal.SIGKILL} "):
         return False
     return now.iteration == before.iteration or (now.iteration < before.iteration and not now.failure.startswith("-"))
 

@@ -48,11 +48,11 @@ WELL = Attempt(0)
         ([failed("a", 1), failed("a", 1)], 3, 1, [1]),
         ([failed("a", 9), failed("a", 7)], 3, 1, [1]),
         ([failed("a", 7), failed("a", 9), WELL], 3, 0, [1, 1]),
-        ([failed("-9 ", 7), failed("-9 ", 7)], 3, 1, [1]),
-        ([failed("-9 ", 9), failed("-9 ", 7), WELL], 3, 0, [1, 2]),
+        ([failed("-11 ", 7), failed("-11 ", 7)], 3, 1, [1]),
+        ([failed("-9 ", 7), failed("-9 ", 7), failed("-9 ", 7), WELL], 3, 0, [1, 2, 4]),
+        ([failed("-11 ", 9), failed("-11 ", 7), WELL], 3, 0, [1, 2]),
         ([failed("a", -1), failed("a", -1)], 3, 1, [1]),
         ([failed("-11 ", -1), failed("-11 ", -1)], 3, 1, [1]),
-        ([failed("-9 ", -1), failed("-9 ", -1), failed("-9 ", -1), WELL], 3, 0, [1, 2, 4]),
     ],
 )
 def test_which_failures_are_followed_by_a_restart(
