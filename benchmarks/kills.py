@@ -2,7 +2,7 @@
 
     python -m benchmarks.kills [--seconds 120] [--every 5] [--ranks 2] [--seed 0]
 
-An MLP 784-500-500-10 with dropout and Adam in reproducible mode, with a snapshot every 10 iterations, is started by
+An MLP 784-100-100-10 with dropout and Adam in reproducible mode, with a snapshot every 10 iterations, is started by
 `distrain run --max-restarts`. For so many seconds a rank that is drawn by lot gets SIGKILL, on average every so many
 seconds, whatever it is doing: starting, training, saving. Then the job is told to stop by SIGUSR1, and started once
 more for 50 further iterations, which end it. The same number of iterations is trained without any of this. Printed are
@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.turns import thread_limits
 
 SNAPSHOT, REST = 10, 50  # iterations
-UNITS = 500
+UNITS = 100
 STOPPED = 75
 LIMIT_S = 600.0
 RESTARTS = ["--max-restarts", "100000", "--restart-delay", "0.1"]
