@@ -137,10 +137,12 @@ class Job:
         return True
 
     def wait_for_training(self) -> None:
-        """Waits until there is another snapshot than now."""
-        before, end = self._snapshots(), time.monotonic() + LIMIT_S
-        while self._snapshots() <= before and self._child.poll() is None and time.monotonic() < end:
+        """Waits until it goes on: for three snapshots, since the first may be of ranks that are about to be ended."""
+        seen, end = self._snapshots(), time.monotonic() + LIMIT_S
+        enough = len(seen) + 3
+        while len(seen) < enough and self._child.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
+            seen |= self._snapshots()
 
     def _snapshots(self) -> set[str]:
         return {path.name for path in self._out.glob("snapshot_iter_*")}
