@@ -11,7 +11,7 @@ PYTEST = $(PY) -m pytest
 BOTH_MPIS = DISTRAIN_TEST_PYTHONS=$(if $(OTHER_MPI),$(CURDIR)/$(OTHER)/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install lint types floors test again check bench failures examples gpu-check clean
+.PHONY: help demo install lint types floors test again check bench failures kills examples gpu-check clean
 
 help:             ## show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench: $(VENV)/.installed  ## speed, as ratios to bare NumPy and to PyTorch
 
 failures: $(VENV)/.installed  ## what ends a job, who it happens to, and how it ends: runs the table and shows it
 	$(PYTEST) -q -s tests/launch/test_failures.py
+
+kills: $(VENV)/.installed  ## two minutes in which ranks of a training are killed: the same weights, and the effective time
+	$(PY) -m benchmarks.kills
 
 examples: $(VENV)/.installed  ## run every example, shortened
 	$(PYTEST) -q tests/test_examples.py

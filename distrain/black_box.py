@@ -6,6 +6,8 @@ up to date; without the launcher everything here does nothing.
     iteration   int64    last complete iteration of the trainer; -1: not known
     state       int64    see below
     length      int64    bytes of the report
+    before      float64  seconds of training that the trainers of this attempt have found in their snapshots
+    trained     float64  seconds of training that lasts, once they have come to their end: those before included
     report               what the rank says about its failure, in UTF-8
     …
     entries              the last collectives, see below; they are the last bytes of the file
@@ -32,7 +34,8 @@ import struct
 
 _VARIABLE = "DISTRAIN_BLACK_BOX"  # descriptor:device:inode
 _ITERATION, _STATE, _LENGTH = range(3)
-_HEADER_BYTES = 24
+_BEFORE, _TRAINED = range(2)
+_NUMBERS_BYTES, _HEADER_BYTES = 24, 40
 
 ENTRY = struct.Struct("=qddqq16s16s16sq")  # the communicator's 16 bytes are packed once
 NAME = struct.Struct("=iiii")
@@ -60,7 +63,8 @@ class _Box:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.memory = _map(os.environ.get(_VARIABLE))
-        self.numbers = None if self.memory is None else memoryview(self.memory)[:_HEADER_BYTES].cast("q")
+        self.numbers = None if self.memory is None else memoryview(self.memory)[:_NUMBERS_BYTES].cast("q")
+        self.times = None if self.memory is None else memoryview(self.memory)[_NUMBERS_BYTES:_HEADER_BYTES].cast("d")
 
 
 def _map(place: str | None) -> mmap.mmap | None:
@@ -88,6 +92,18 @@ def note(iteration: int) -> None:
     """Says that an iteration is complete."""
     if _box.numbers is not None:
         _box.numbers[_ITERATION] = iteration
+
+
+def begin_training(seconds: float) -> None:
+    """Says that a trainer begins, and how many seconds it has trained before, in an earlier attempt of the job."""
+    if _box.times is not None and is_open():
+        _box.times[_BEFORE] += seconds
+
+
+def end_training(seconds: float) -> None:
+    """Says that a trainer has come to its end, or has stopped and is saved; and how many seconds it has trained."""
+    if _box.times is not None and is_open():
+        _box.times[_TRAINED] += seconds
 
 
 def state() -> int:

@@ -16,9 +16,14 @@ ENTRIES = 32 * 96
 
 def left_by(script: str, place: str | None = None) -> tuple[int, int, bytes]:
     """Iteration, state and report that a process leaves in the box it is given."""
+    return left_in_all(script, place)[:3]
+
+
+def left_in_all(script: str, place: str | None = None) -> tuple[int, int, bytes, float, float]:
+    """The same, and seconds of training: before, and in all."""
     with tempfile.TemporaryFile() as file:
         file.truncate(SIZE)
-        os.pwrite(file.fileno(), struct.pack("=qqq", -1, 0, 0), 0)
+        os.pwrite(file.fileno(), struct.pack("=qqqdd", -1, 0, 0, 0.0, 0.0), 0)
         found = os.fstat(file.fileno())
         own = f"{file.fileno()}:{found.st_dev}:{found.st_ino}"
         subprocess.run(
@@ -30,7 +35,8 @@ def left_by(script: str, place: str | None = None) -> tuple[int, int, bytes]:
         )
         data = os.pread(file.fileno(), SIZE, 0)
     iteration, state, length = struct.unpack_from("=qqq", data)
-    return iteration, state, data[24 : 24 + length]
+    before, trained = struct.unpack_from("=dd", data, 24)
+    return iteration, state, data[40 : 40 + length], before, trained
 
 
 NOTE = """
@@ -42,6 +48,18 @@ black_box.enter(black_box.RUNNING)
 black_box.report("cause")
 black_box.report("consequence")
 """
+
+
+TRAIN = """
+from distrain import black_box
+for before, trained in ((1.5, 4), (2, 5.25)):
+    black_box.begin_training(before)
+    black_box.end_training(trained)
+"""
+
+
+def test_seconds_of_all_trainers() -> None:
+    assert left_in_all(TRAIN)[3:] == (3.5, 9.25)
 
 
 def test_what_a_rank_leaves() -> None:
@@ -71,7 +89,7 @@ def test_a_report_that_is_too_long_keeps_its_beginning_and_its_end() -> None:
     _, _, text = left_by("from distrain import black_box\nblack_box.report('first ' + 'x' * 9000 + ' last')")
     assert text.startswith(b"first xxx")
     assert text.endswith(b"xxx last")
-    assert len(text) == SIZE - 24 - ENTRIES
+    assert len(text) == SIZE - 40 - ENTRIES
 
 
 def test_without_the_launcher_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ class Stopping:
     Attributes:
         signal: the number of the signal that the ranks have agreed to stop for; 0: none.
         heard_at: when this rank has heard its first one, as `time.monotonic` tells; None: it has not.
+        grace_s: seconds from a signal to the end of the process.
         is_final: whether the process is about to end; `save` says so.
 
     Raises:
@@ -68,7 +69,7 @@ class Stopping:
         self._pid = os.getpid()
         self._heard = 0
         self._numbers: list[int] = []
-        self._grace_s = grace_s(os.environ.get(GRACE))
+        self.grace_s = grace_s(os.environ.get(GRACE))
         self.is_final = False
         self._state = 0
         self._steps = self._left = 1  # from one question to the next, and until then
@@ -99,7 +100,7 @@ class Stopping:
         if self.heard_at is None and os.getpid() == self._pid:
             self._heard, self.heard_at = number, now
             if not black_box.is_open() and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL:
-                signal.setitimer(signal.ITIMER_REAL, self._grace_s)  # ends the process wherever it hangs
+                signal.setitimer(signal.ITIMER_REAL, self.grace_s)  # ends the process wherever it hangs
         elif self.heard_at is None or now - self.heard_at > _SAME_S or os.getpid() != self._pid:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

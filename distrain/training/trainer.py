@@ -18,6 +18,7 @@ from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import RankState, Reporter
 from distrain.training import dry_run, output, stopping
+from distrain.training.budget import Budget
 from distrain.training.extension import Extension, RunsOn, checked_runs_on
 from distrain.training.extensions.snapshot import Snapshot
 from distrain.training.persistents import average_over_ranks
@@ -244,6 +245,7 @@ class Trainer:
         failure = self._finalize(entries, None)
         if failure is not None:
             raise failure
+        black_box.end_training(self.elapsed_time)
 
     def _finalize(self, entries: list[_Entry], failure: BaseException | None) -> BaseException | None:
         """Calls every `finalize`; returns the first exception, which notes the others."""
@@ -265,6 +267,7 @@ class Trainer:
         self._running = None
         snapshots = [entry.extension for entry in self._entries.values() if isinstance(entry.extension, Snapshot)]
         continue_job(self, [snapshot.filename for snapshot in snapshots if snapshot.saves_trainer])
+        black_box.begin_training(self._snapshot_elapsed_time)
         is_over = getattr(self.stop_trigger, "is_over", None)
         complete = bool(is_over and is_over(self))  # resumed from its last snapshot
         for entry in entries:
@@ -302,6 +305,7 @@ class Trainer:
         reporter = self.reporter
         active, last = self._active(entries)
         with reporter.scope({}), Stopping(self.comm) as signals:
+            budget = Budget(self.comm, signals.grace_s)
             while not self.stops():
                 self.observation = reporter.observation = {}
                 update()
@@ -317,8 +321,9 @@ class Trainer:
                         clock.note(name, start)
                         if name not in quick:
                             side.leave(name)
-                if last:
-                    self._save(last)
+                budget.lap()
+                if last and self._save(last):
+                    budget.saved()
                 self._running = None
                 if signals.is_now() and not self.stops():
                     self._last_words = stopping.save(self, self._sorted_entries(), entries, signals)
@@ -338,8 +343,9 @@ class Trainer:
             first -= 1
         return active[:first], active[first:]
 
-    def _save(self, savers: list[_Active]) -> None:
-        """Calls the savers that are due. Each file has the state after this iteration of all triggers and savers."""
+    def _save(self, savers: list[_Active]) -> bool:
+        """Calls the savers that are due; returns whether any was. Each file has the state after this iteration of all
+        triggers and savers."""
         due = []
         for trigger, saver, name in savers:
             self._running = name
@@ -354,6 +360,7 @@ class Trainer:
             saver(self)
             clock.note(name, start)
             self.side_channel.leave(name)
+        return bool(due)
 
     def stops(self) -> bool:
         """Whether this iteration is the last. The stop trigger is asked once an iteration, so that a snapshot can have

@@ -43,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, metavar="N", help="number of ranks (default: one for each GPU, or core)")
+    parser.add_argument(
+        "--min-n",
+        type=int,
+        metavar="N",
+        help="as few ranks are enough, if hosts or GPUs have vanished when the job is started again (default: all)",
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="the job's seed; the script sees it as DISTRAIN_SEED")
     parser.add_argument(
         "--reproducible",
@@ -116,6 +122,7 @@ def _request(options: argparse.Namespace) -> Request:
         script=options.script,
         args=options.args,
         ranks=options.n,
+        min_n=options.min_n,
         seed=options.seed,
         reproducible=options.reproducible,
         dry_run=options.dry_run,

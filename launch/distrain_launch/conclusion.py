@@ -40,12 +40,16 @@ class Attempt:
         words: the last words of the launcher, which may be none.
         failure: what kind of failure ended it; None: it was none, or the job was told to end.
         iteration: at which it failed; -1: not known, or before the first was complete.
+        before, trained: seconds of training that rank 0 has found in snapshots, and that last at its end; 0 without an
+            end.
     """
 
     code: int
     words: str = ""
     failure: str | None = None
     iteration: int = -1
+    before: float = 0.0
+    trained: float = 0.0
 
 
 def conclude(ranks: Sequence[Rank], expected: int, end: End) -> Attempt:

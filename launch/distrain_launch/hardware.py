@@ -67,13 +67,17 @@ class Hardware:
     gpus: tuple[Gpu, ...] = ()
 
     @classmethod
-    def here(cls, environ: Mapping[str, str] = os.environ) -> Hardware:
+    def here(cls, environ: Mapping[str, str] = os.environ, may_lack: bool = False) -> Hardware:
         """This machine, as this process may use it.
+
+        Args:
+            environ: of this process.
+            may_lack: GPUs that CUDA_VISIBLE_DEVICES names may be missing.
 
         Raises:
             LaunchError: CUDA_VISIBLE_DEVICES names a GPU that is not there.
         """
-        return cls(_cpus(), _quota(), visible_gpus(_all_gpus(), environ.get("CUDA_VISIBLE_DEVICES")))
+        return cls(_cpus(), _quota(), visible_gpus(_all_gpus(), environ.get("CUDA_VISIBLE_DEVICES"), may_lack))
 
     @property
     def cores(self) -> int:
@@ -230,10 +234,15 @@ def _node(address: str, devices: Path) -> int | None:
     return int(text) if text.isdigit() else None  # -1: the machine does not tell
 
 
-def visible_gpus(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[Gpu, ...]:
+def visible_gpus(gpus: tuple[Gpu, ...], visible: str | None, may_lack: bool = False) -> tuple[Gpu, ...]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order.
 
     Names are passed on as they are written there. Those of a machine that does not say what it has are believed.
+
+    Args:
+        gpus: of the machine.
+        visible: the variable.
+        may_lack: a GPU that is missing is left out.
 
     Raises:
         LaunchError: a name that no GPU has, or one GPU twice.
@@ -243,7 +252,15 @@ def visible_gpus(gpus: tuple[Gpu, ...], visible: str | None) -> tuple[Gpu, ...]:
     names = device_names(visible)
     if len(set(names)) < len(names):
         raise LaunchError(f"CUDA_VISIBLE_DEVICES={visible} names a GPU twice. Name each GPU once.")
-    return tuple(_named(name, gpus, visible) for name in names)
+    found = [(name, _named(name, gpus)) for name in names]
+    lacking = [name for name, gpu in found if gpu is None]
+    if lacking and not may_lack:
+        there = ", ".join(f"{gpu.label} ({gpu.device})" for gpu in gpus)
+        raise LaunchError(
+            f"CUDA_VISIBLE_DEVICES={visible} names GPU {lacking[0]}, which {socket.gethostname()} does not have or "
+            f"does not give to this process. There are: {there}."
+        )
+    return tuple(gpu for _, gpu in found if gpu is not None)
 
 
 def device_names(visible: str) -> tuple[str, ...]:
@@ -252,7 +269,7 @@ def device_names(visible: str) -> tuple[str, ...]:
     return () if names[0] in ("", "-1", "NoDevFiles") else names  # the ways to say "none"; the last one is Slurm's
 
 
-def _named(name: str, gpus: tuple[Gpu, ...], visible: str) -> Gpu:
+def _named(name: str, gpus: tuple[Gpu, ...]) -> Gpu | None:
     if not gpus:
         return Gpu(name, name)
     if name.isdigit():  # in CUDA's order, which is not that of nvidia-smi: nothing else is known of it
@@ -262,8 +279,4 @@ def _named(name: str, gpus: tuple[Gpu, ...], visible: str) -> Gpu:
     known = [gpu for gpu in gpus if gpu.device.startswith(name)]
     if name.startswith(("GPU-", "MIG-")) and len(known) == 1:
         return Gpu(name, known[0].label, known[0].node)
-    there = ", ".join(f"{gpu.label} ({gpu.device})" for gpu in gpus)
-    raise LaunchError(
-        f"CUDA_VISIBLE_DEVICES={visible} names GPU {name}, which {socket.gethostname()} does not have or does not give "
-        f"to this process. There are: {there}."
-    )
+    return None

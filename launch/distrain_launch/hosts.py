@@ -119,6 +119,32 @@ def ranks_of(hosts: Sequence[Host], wanted: int | None, oversubscribe: bool) -> 
     return wanted or room
 
 
+def ranks_without(everybody: Sequence[Host], there: Sequence[Host], wanted: int, least: int) -> int:
+    """How many ranks those hosts get that answer: as many as are wanted, or as many as they have room for.
+
+    Args:
+        everybody: all hosts of the job.
+        there: those that answer.
+        wanted: ranks with all of them.
+        least: ranks that are enough.
+
+    Raises:
+        LaunchError: they have room for fewer.
+    """
+    if len(there) == len(everybody):
+        return wanted
+    ranks = min(wanted, sum(host.slots for host in there))
+    if ranks and ranks >= least:
+        return ranks
+    silent = ", ".join(host.name for host in everybody if host not in there)
+    rest = ", ".join(f"{host.name}:{host.slots}" for host in there) or "none are left"
+    asked = f"--min-n {least} asks for more" if least < wanted else f"the job has {wanted}"
+    raise LaunchError(
+        f"{silent}: no answer. The other hosts ({rest}) have room for {ranks} rank{'s' * (ranks != 1)}, but {asked}. "
+        "Bring the hosts back, name others beside them, or let the job go on with fewer ranks (--min-n)."
+    )
+
+
 def in_use(hosts: Sequence[Host], ranks: int) -> list[Host]:
     """The hosts that get ranks; the first ones are filled first."""
     used, left = [], ranks

@@ -43,6 +43,7 @@ class Rank:
         ended: when it ended, in seconds since the epoch.
         iteration: the last one that was complete; -1 if the script does not say.
         state: what it was doing.
+        before, trained: seconds of training that it has found in snapshots, and that last at its end; 0 without an end.
         text: its own words about its failure.
         operations: the last collectives that it came to, the oldest first.
         lines: the end of what it printed.
@@ -58,6 +59,8 @@ class Rank:
     ended: float = 0.0
     iteration: int = -1
     state: int = 0
+    before: float = 0.0
+    trained: float = 0.0
     text: str = ""
     operations: list[Operation] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)

@@ -6,17 +6,19 @@ import itertools
 import os
 import re
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from distrain.errors import ArgumentError
+from distrain.errors import ArgumentError, LaunchError
 from distrain_launch.conclusion import Attempt
 from distrain_launch.report import STOPPED, signal_name
 from distrain_launch.signals import Signals
 
 JOB, ATTEMPT = "DISTRAIN_JOB", "DISTRAIN_RESTART"  # see distrain/restart.py
 _LONGEST_S = 60.0
+_NOT_STARTED = 2  # exit code, see cli.py
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # see distrain/training/stopping.py
 
 
@@ -50,45 +52,93 @@ def variables(environ: Mapping[str, str] = os.environ) -> Iterator[dict[str, str
         yield {JOB: job, ATTEMPT: str(number)}
 
 
-def run(start: Callable[[dict[str, str]], Attempt], restarts: Restarts, say: Callable[[str], None]) -> int:
+def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, say: Callable[[str], None]) -> int:
     """Runs a job, again after a failure; returns its last exit code.
 
-    A job that ends well, was told to end, or has stopped to be started again by others (code 75) is over. So is one
-    that fails twice in the same way without having come further, since it would do so again.
+    A job that ends well, was told to end, or has stopped to be started again by others (code 75) is over; a signal that
+    asks for that also counts while ranks start, when it ends them. Over is a job as well
+    that fails twice in the same way without having come further, since it would do so again. What has once been started
+    and cannot be started again, because a host does not answer, is tried later.
 
     Args:
-        start: runs the job once with more variables.
+        start: runs the job once with more variables; the second argument says whether it is a restart.
         restarts: how often.
         say: shows a line.
+
+    Raises:
+        LaunchError: the job cannot be started for the first time.
     """
-    delay, before = restarts.delay_s, None
+    delay, before, began, trained_before = restarts.delay_s, None, time.monotonic(), 0.0
     for number, more in enumerate(variables()):
-        attempt = start(more)
-        if attempt.failure is None:
-            return attempt.code
-        if before is not None and is_loop(before, attempt):
-            say(f"distrain: not started again: it has failed twice in the same way{_where(attempt)}.\n{_first(before)}")
-            return attempt.code
+        try:
+            attempt = start(more, number > 0)
+        except LaunchError as error:
+            if number == 0:
+                raise
+            say(f"distrain: {error}\n")
+            attempt, came_further = Attempt(_NOT_STARTED, failure=""), False
+        else:
+            if before is None:
+                trained_before = attempt.before
+            if attempt.failure is None:
+                if number > 0 and attempt.trained > 0:
+                    say(effective(number, attempt.trained - trained_before, time.monotonic() - began))
+                return _told(attempt.code - 128, say) if attempt.code == 128 + signal.SIGTERM else attempt.code
+            unheard = next((number for number in _STOPPING if attempt.failure.startswith(f"{-number} ")), None)
+            if unheard is not None:  # ranks that start, or have come to their end, do not hear it
+                return _told(unheard, say)
+            if before is not None and is_loop(before, attempt):
+                where = _where(attempt)
+                say(f"distrain: not started again: it has failed twice in the same way{where}.\n{_first(before)}")
+                return attempt.code
+            came_further = before is None or attempt.iteration > before.iteration
+            before = attempt
         if number == restarts.limit:
             say(f"distrain: not started again: that was restart {number} of at most {restarts.limit}.\n")
             return attempt.code
-        if before is not None:
-            came_further = attempt.iteration > before.iteration
+        if number > 0:
             delay = restarts.delay_s if came_further else max(restarts.delay_s, min(2 * delay, _LONGEST_S))
         ended_by = _wait(delay, say, f"distrain: restart {number + 1} of at most {restarts.limit} in {delay:g} s.\n")
         if ended_by is not None:
-            say(f"distrain: ended by {signal_name(ended_by)} before the restart.\n")
-            return STOPPED if ended_by in _STOPPING else 128 + ended_by
-        before = attempt
+            return told_to_end(ended_by, say).code
     raise AssertionError("the attempts have no end")
+
+
+def effective(restarts: int, trained_s: float, whole_s: float) -> str:
+    """How much of the time of a job was training that lasts, and not repeated, or spent on starting and saving again.
+
+    Args:
+        restarts: how many there were.
+        trained_s: seconds of training that are in the last snapshot, or led to the end.
+        whole_s: seconds from the first start to the end.
+    """
+    times = f"{trained_s:.1f} s of {whole_s:.1f} s ({100 * trained_s / whole_s:.0f} %)"
+    return (
+        f"distrain: effective time: {times} were training that lasts, with {restarts} restart{'s' * (restarts > 1)}.\n"
+    )
+
+
+def _told(number: int, say: Callable[[str], None]) -> int:
+    """The code of a job that got a signal to make room at a moment when no training ran that could save itself."""
+    say(f"distrain: {signal_name(number)} came when no training ran: start it again to continue.\n")
+    return STOPPED
+
+
+def told_to_end(number: int, say: Callable[[str], None]) -> Attempt:
+    """The end of a job that has got a signal while no ranks ran."""
+    say(f"distrain: ended by {signal_name(number)} before the restart.\n")
+    return Attempt(STOPPED if number in _STOPPING else 128 + number)
 
 
 def is_loop(before: Attempt, now: Attempt) -> bool:
     """Whether a run has failed as the one before, and came no further.
 
-    A signal that ended a rank can come by chance; there it must have been the same iteration.
+    A signal that ended a rank can come by chance; there it must have been the same iteration. SIGKILL is never enough:
+    it comes from outside, and finds a job most often where that spends most of its time.
     """
     if before.failure is None or before.failure != now.failure:
+        return False
+    if now.failure.startswith(f"{-signal.SIGKILL} "):
         return False
     return now.iteration == before.iteration or (now.iteration < before.iteration and not now.failure.startswith("-"))
 

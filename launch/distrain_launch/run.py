@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distrain.env import rank_info
 from distrain.errors import ArgumentError, LaunchError
-from distrain_launch import mpiexec, plan, restart, several
-from distrain_launch.abroad import Abroad
+from distrain_launch import plan, restart, several
 from distrain_launch.conclusion import Attempt
+from distrain_launch.crew import Muster, OnHosts, OnThisMachine, check_mpi, has_mpi, here
 from distrain_launch.hardware import Hardware
-from distrain_launch.mpiexec import Command, Machine
 from distrain_launch.output import Output
-from distrain_launch.plan import Place
 from distrain_launch.restart import Restarts
-from distrain_launch.several import Start, Wish
+from distrain_launch.several import Wish
 from distrain_launch.supervise import Job, Supervisor
 
 
@@ -32,6 +29,7 @@ class Request:
     script: str
     args: Sequence[str] = ()
     ranks: int | None = None
+    min_n: int | None = None
     seed: int | None = None
     reproducible: bool = False
     dry_run: bool = False
@@ -69,74 +67,59 @@ def run(request: Request) -> int:
     if request.dry_run:
         variables["DISTRAIN_DRY_RUN"] = "1"
     variables["DISTRAIN_GRACE"] = f"{request.grace:g}"
-    wish = Wish(request.hosts, request.hostfile, request.launcher, request.oversubscribe, request.mpiexec)
-    is_plain = not (request.log_dir or request.shown or request.quiet or request.max_restarts or wish.is_given)
-    if request.ranks == 1 and is_plain:
+    muster, most = _muster(request)
+    if muster is None:
         return _become(program, variables)
-    found = several.start(wish, request.ranks)
-    if found is None:
-        hardware = Hardware.here()
-        ranks = request.ranks or _choose(request, hardware)
-        if ranks == 1 and is_plain:
-            return _become(program, variables)
-        places, command, abroad = plan.places(hardware, ranks, request.all_gpus), _command(request, ranks), None
-    else:
-        places, command, abroad = _elsewhere(request, found)
     for name in ("PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"):  # what a rank has printed, and where it was, is not lost
         if not os.environ.get(name):
             variables[name] = "1"
-    log_dir = _log_dir(request.log_dir)
-    job = Job(places, variables, log_dir, request.shutdown_timeout, request.grace, abroad)
-    shown = _shown(request, len(places))
+    job = Job((), variables, _log_dir(request.log_dir), request.shutdown_timeout, request.grace)
+    shown = _shown(request, most)
+    said: list[str] = []
 
-    def start(more: Mapping[str, str]) -> Attempt:
-        return Supervisor(command, program, replace(job, variables={**variables, **more}), Output(shown)).run()
+    def start(more: Mapping[str, str], is_again: bool) -> Attempt:
+        crew = muster.gather(is_again)
+        if isinstance(crew, int):
+            return restart.told_to_end(crew, say)
+        if crew.reason and not request.quiet and crew.reason not in said[-1:]:
+            said.append(crew.reason)
+            print(f"distrain: {crew.reason}", file=sys.stderr)
+        mine = replace(job, places=crew.places, abroad=crew.abroad, variables={**variables, **more})
+        return Supervisor(crew.command, program, mine, Output(shown)).run()
+
+    def say(text: str) -> None:
+        Output(shown).say(text)
 
     if not request.max_restarts:
-        return start({}).code
-    restarts = Restarts(request.max_restarts, request.restart_delay)
-    return restart.run(start, restarts, lambda text: Output(shown).say(text))
+        return start({}, is_again=False).code
+    return restart.run(start, Restarts(request.max_restarts, request.restart_delay), say)
 
 
-_Starter = Callable[[Sequence[str]], Command]  # what starts one keeper a rank, from the command line of a keeper
-
-
-def _elsewhere(request: Request, start: Start) -> tuple[list[Place], _Starter, Abroad]:
-    """Places that count the ranks, what starts them, and their hosts; with a word about them."""
-    _check_mpi(start.ranks)
-    if not request.quiet:
-        print(f"distrain: {start.reason}", file=sys.stderr)
-    places = [Place(None, (), 1)] * start.ranks
-    return places, start.command, Abroad(start.hosts, request.all_gpus, start.is_bound)
-
-
-def _has_mpi() -> bool:
-    return importlib.util.find_spec("mpi4py") is not None
+def _muster(request: Request) -> tuple[Muster | None, int]:
+    """Who gathers the ranks, and how many they are at most; None for a single one that nobody needs to look after."""
+    wish = Wish(request.hosts, request.hostfile, request.launcher, request.oversubscribe, request.mpiexec)
+    is_plain = not (request.log_dir or request.shown or request.quiet or request.max_restarts or wish.is_given)
+    if request.ranks == 1 and is_plain:
+        return None, 1
+    found = several.start(wish, request.ranks)
+    if found is not None:
+        check_mpi(found.ranks)
+        if request.min_n is not None and request.min_n > found.ranks:
+            raise ArgumentError(f"--min-n {request.min_n}: the job has {found.ranks} ranks at most.")
+        return OnHosts(wish, found, request.min_n, request.all_gpus), found.ranks
+    hardware = Hardware.here()
+    ranks = request.ranks or _choose(request, hardware)
+    if ranks == 1 and is_plain:
+        return None, 1
+    return OnThisMachine(ranks, request.min_n, hardware, request.all_gpus, here(request.mpiexec)), ranks
 
 
 def _choose(request: Request, hardware: Hardware) -> int:
     """A number of ranks, and a word about it."""
-    ranks, reason = plan.choose(hardware, _has_mpi())
+    ranks, reason = plan.choose(hardware, has_mpi())
     if not request.quiet:
         print(f"distrain: {ranks} rank{'s' * (ranks > 1)}: {reason} (-n takes another number)", file=sys.stderr)
     return ranks
-
-
-def _command(request: Request, ranks: int) -> _Starter:
-    """What starts one keeper a rank; a single one needs no mpiexec."""
-    if ranks == 1:
-        return lambda keeper: Command(list(keeper))
-    _check_mpi(ranks)
-    starter = mpiexec.find(request.mpiexec)
-    return lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here())
-
-
-def _check_mpi(ranks: int) -> None:
-    if not _has_mpi():
-        raise LaunchError(
-            f"{ranks} ranks need mpi4py, which {sys.executable} does not have. Install it with an MPI, "
-            "`pip install distrain[mpich]`, or for the MPI of this machine, `pip install distrain[mpi]`."
-        )
 
 
 def _become(program: list[str], variables: dict[str, str]) -> int:
@@ -181,6 +164,8 @@ def _check(request: Request) -> None:
     """Finds what would otherwise fail on every rank at once."""
     if request.ranks is not None and request.ranks < 1:
         raise ArgumentError(f"-n {request.ranks}: the number of ranks must be at least 1.")
+    if request.min_n is not None and not 1 <= request.min_n <= (request.ranks or request.min_n):
+        raise ArgumentError(f"--min-n {request.min_n}: expected a number of ranks from 1 to that of -n.")
     if request.seed is not None and not 0 <= request.seed < 2**63:
         raise ArgumentError(f"--seed {request.seed}: the seed must be in 0 … 2**63 - 1.")
     if not request.shutdown_timeout >= 0:

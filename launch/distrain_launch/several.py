@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from distrain.env import THREAD_VARIABLES
 from distrain.errors import ArgumentError, LaunchError
 from distrain_launch import hosts, mpiexec, plan, srun
 from distrain_launch.hardware import Hardware
+from distrain_launch.hosts import Host
 from distrain_launch.library import ask_library
 from distrain_launch.link import VARIABLE
 from distrain_launch.mpiexec import Command, Machine
@@ -81,7 +82,7 @@ def start(wish: Wish, ranks: int | None, environ: Mapping[str, str] = os.environ
         ArgumentError, LaunchError: they cannot start.
     """
     if wish.is_given:
-        return _given(wish, ranks, environ)
+        return given(wish, ranks, environ)
     here = srun.allocation(environ)
     if here is None:
         if wish.launcher == "srun":
@@ -95,18 +96,49 @@ def start(wish: Wish, ranks: int | None, environ: Mapping[str, str] = os.environ
     return _allocated(wish, here, *_number(here, ranks), environ)
 
 
-def _given(wish: Wish, wanted: int | None, environ: Mapping[str, str]) -> Start:
-    there = hosts.listed(wish.hosts) if wish.hosts is not None else hosts.from_file(str(wish.hostfile))
-    ranks = hosts.ranks_of(there, wanted, wish.oversubscribe)
-    used = hosts.in_use(there, ranks)
+def given_hosts(wish: Wish) -> list[Host]:
+    """The hosts that the user names; none if none are named.
+
+    Raises:
+        ArgumentError, LaunchError: their list cannot be read.
+    """
+    if not wish.is_given:
+        return []
+    return hosts.listed(wish.hosts) if wish.hosts is not None else hosts.from_file(str(wish.hostfile))
+
+
+def given(
+    wish: Wish,
+    ranks: int | None,
+    environ: Mapping[str, str] = os.environ,
+    least: int | None = None,
+    absent: Container[str] = (),
+) -> Start:
+    """How the ranks of a job start on the hosts that the user names.
+
+    Args:
+        wish: what the user says about hosts.
+        ranks: how many; None: as many as there is room for.
+        environ: of this process.
+        least: how many are enough where hosts are absent; None: no fewer.
+        absent: names of hosts that do not answer; others of the list take their place.
+
+    Raises:
+        ArgumentError, LaunchError: they cannot start.
+    """
+    everybody = given_hosts(wish)
+    wanted = hosts.ranks_of(everybody, ranks, wish.oversubscribe)
+    there = [host for host in everybody if host.name not in absent]
+    number = hosts.ranks_without(everybody, there, wanted, wanted if least is None else least)
+    used = hosts.in_use(there, number)
     hosts.check_names(used)
     starter = mpiexec.find(wish.mpiexec)
     return Start(
-        ranks,
+        number,
         [host.name for host in used],
-        lambda keeper: mpiexec.command(starter, ranks, keeper, Machine.here(), used, _exported(environ)),
+        lambda keeper: mpiexec.command(starter, number, keeper, Machine.here(), used, _exported(environ)),
         is_bound=False,
-        reason=f"{_count(ranks, 'rank')} on {', '.join(host.name for host in used)}, started by {starter.path}",
+        reason=f"{_count(number, 'rank')} on {', '.join(host.name for host in used)}, started by {starter.path}",
     )
 
 

@@ -57,7 +57,8 @@ class Signals:
     def wait(self, seconds: float) -> int | None:
         """Waits; the signal that ends the wait, or None if the time has passed."""
         found, _, _ = select.select([self.pipe], [], [], seconds)
-        return next(iter(self.read()), None) if found else None
+        numbers = self.read() if found else b""
+        return next((number for number in numbers if number != signal.SIGCHLD), next(iter(numbers), None))
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,7 @@ class Supervisor:
             end = json.loads(content)
             rank.code, rank.ended, rank.iteration = end["code"], end["time"], end["iteration"]
             rank.state, rank.text = end["state"], end["report"]
+            rank.before, rank.trained = end["before"], end["trained"]
             rank.operations = collectives.read(bytes.fromhex(end["entries"]))
             self._on_end(rank)
 
@@ -423,4 +424,5 @@ class Supervisor:
         )
         attempt = conclude(list(self.ranks.values()), len(self.job.places), end)
         self.output.say(attempt.words)
-        return attempt
+        first = self.ranks.get(0)
+        return attempt if first is None else replace(attempt, before=first.before, trained=first.trained)

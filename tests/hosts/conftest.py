@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,23 @@ NAMES = ("a", "b", "c")
 _ADDRESS = "10.77.0."
 _TIMEOUT_S = 30
 
+_REACH = """
+import socket, sys, time
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    try:
+        socket.create_connection((sys.argv[1], 9), timeout=1)
+    except ConnectionRefusedError:  # somebody is there
+        break
+    except OSError:
+        time.sleep(0.05)
+"""
+
 _SHELL = """#!/bin/sh
 # As ssh: [options] HOST COMMAND…; the host is a network namespace.
 while [ "${{1#-}}" != "$1" ]; do shift; done
 host=$1; shift
+[ ! -e {folder}/cut-$host ] || {{ echo "connect to host $host: No route to host" >&2; exit 255; }}
 exec ip netns exec {prefix}-$host unshare --uts --mount sh -c '
     hostname "$0" && mount --bind {folder}/hosts /etc/hosts || exit 255
     [ "$0" != c ] || mount -t tmpfs none {folder}/private || exit 255
@@ -68,10 +82,15 @@ class Hosts:
     def cut(self, host: str) -> None:
         """Takes the cable of a host out."""
         _ip("netns", "exec", f"{self.prefix}-net", "ip", "link", "set", f"to-{host}", "down")
+        (self.folder / f"cut-{host}").touch()
 
     def mend(self, host: str) -> None:
         """Puts it in again."""
         _ip("netns", "exec", f"{self.prefix}-net", "ip", "link", "set", f"to-{host}", "up")
+        other = next(name for name in NAMES if name != host)
+        address = f"{_ADDRESS}{NAMES.index(host) + 1}"
+        _ip("netns", "exec", f"{self.prefix}-{other}", sys.executable, "-c", _REACH, address)
+        (self.folder / f"cut-{host}").unlink(missing_ok=True)
 
 
 def _ip(*words: str) -> None:

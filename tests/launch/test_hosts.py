@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distrain.errors import ArgumentError, LaunchError
-from distrain_launch.hosts import Host, check_names, from_file, in_use, listed, ranks_of
+from distrain_launch.hosts import Host, check_names, from_file, in_use, listed, ranks_of, ranks_without
 
 AB = [Host("a", 4), Host("b", 2)]
 
@@ -81,3 +81,17 @@ def test_names() -> None:
     check_names([Host("localhost", 1)])
     with pytest.raises(LaunchError, match="host no.such.host.invalid is not known on .*Correct the name"):
         check_names([Host("no.such.host.invalid", 1)])
+
+
+def test_ranks_when_hosts_are_absent() -> None:
+    everybody = [Host("a", 2), Host("b", 2), Host("c", 1)]
+    assert ranks_without(everybody, everybody, 9, 9) == 9  # oversubscribed
+    assert ranks_without(everybody, [everybody[0], everybody[2]], 3, 3) == 3
+    assert ranks_without(everybody, [everybody[0]], 5, 1) == 2
+    words = r"^b, c: no answer\. The other hosts \(a:2\) have room for 2 ranks, but --min-n 3 asks for more\. Bring "
+    with pytest.raises(LaunchError, match=words):
+        ranks_without(everybody, [everybody[0]], 5, 3)
+    with pytest.raises(LaunchError, match="but the job has 5"):
+        ranks_without(everybody, [everybody[0]], 5, 5)
+    with pytest.raises(LaunchError, match=r"\(none are left\) have room for 0 ranks"):
+        ranks_without(everybody, [], 5, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from distrain.errors import ArgumentError
+from distrain.errors import ArgumentError, LaunchError
 from distrain_launch import restart
 from distrain_launch.conclusion import Attempt
 from distrain_launch.restart import Restarts, is_loop
@@ -36,7 +37,10 @@ WELL = Attempt(0)
     [
         ([WELL], 3, 0, []),
         ([Attempt(75, "stopped")], 3, 75, []),
-        ([Attempt(143, "told to end")], 3, 143, []),
+        ([Attempt(143, "told to end")], 3, 75, []),
+        ([Attempt(130, "told to end")], 3, 130, []),
+        ([failed("a", 1), failed("-10 ", -1)], 3, 75, [1]),
+        ([failed("a", 1), failed("-15 ", -1)], 3, 75, [1]),
         ([failed("a", 1), WELL], 3, 0, [1]),
         ([failed("a", 1), failed("b", 1), failed("c", 1), failed("d", 1)], 3, 1, [1, 2, 4]),
         ([failed("a", 1), failed("b", 1), failed("c", 2), failed("d", 2), WELL], 9, 0, [1, 2, 1, 2]),
@@ -44,9 +48,11 @@ WELL = Attempt(0)
         ([failed("a", 1), failed("a", 1)], 3, 1, [1]),
         ([failed("a", 9), failed("a", 7)], 3, 1, [1]),
         ([failed("a", 7), failed("a", 9), WELL], 3, 0, [1, 1]),
-        ([failed("-9 ", 7), failed("-9 ", 7)], 3, 1, [1]),
-        ([failed("-9 ", 9), failed("-9 ", 7), WELL], 3, 0, [1, 2]),
+        ([failed("-11 ", 7), failed("-11 ", 7)], 3, 1, [1]),
+        ([failed("-9 ", 7), failed("-9 ", 7), failed("-9 ", 7), WELL], 3, 0, [1, 2, 4]),
+        ([failed("-11 ", 9), failed("-11 ", 7), WELL], 3, 0, [1, 2]),
         ([failed("a", -1), failed("a", -1)], 3, 1, [1]),
+        ([failed("-11 ", -1), failed("-11 ", -1)], 3, 1, [1]),
     ],
 )
 def test_which_failures_are_followed_by_a_restart(
@@ -61,7 +67,7 @@ def test_which_failures_are_followed_by_a_restart(
     monkeypatch.setattr(restart, "_wait", wait)
     left: Iterator[Attempt] = iter(attempts)
     said: list[str] = []
-    assert restart.run(lambda more: next(left), Restarts(limit), said.append) == code
+    assert restart.run(lambda more, is_again: next(left), Restarts(limit), said.append) == code
     assert list(left) == []
     assert waited == delays
     assert [line.startswith(f"distrain: restart {i + 1} of at most {limit} in ") for i, line in enumerate(said)] == [
@@ -70,11 +76,47 @@ def test_which_failures_are_followed_by_a_restart(
     ]
 
 
+def test_what_cannot_be_started_again_is_tried_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(restart, "_wait", lambda seconds, say, words: waited.append(seconds))
+    left = iter([failed("a", 7), None, None, failed("b", 9), None, None])
+
+    def start(more: dict[str, str], is_again: bool) -> Attempt:
+        attempt = next(left)
+        if attempt is None:
+            raise LaunchError("b: no answer.")
+        return attempt
+
+    said: list[str] = []
+    assert restart.run(start, Restarts(5), said.append) == 2
+    assert waited == [1, 2, 4, 1, 2]
+    assert said.count("distrain: b: no answer.\n") == 4
+    assert said[-1] == "distrain: not started again: that was restart 5 of at most 5.\n"
+    left = iter([None])
+    with pytest.raises(LaunchError):
+        restart.run(start, Restarts(5), said.append)
+
+
+def test_a_loop_with_a_failed_start_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "_wait", lambda seconds, say, words: None)
+    left = iter([failed("a", 7), None, failed("a", 7)])
+
+    def start(more: dict[str, str], is_again: bool) -> Attempt:
+        attempt = next(left)
+        if attempt is None:
+            raise LaunchError("b: no answer.")
+        return attempt
+
+    said: list[str] = []
+    assert restart.run(start, Restarts(5), said.append) == 1
+    assert "failed twice in the same way, at iteration 7" in said[-1]
+
+
 def test_the_two_reports_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "_wait", lambda seconds, say, words: None)
     left = iter([failed("a", 7, "\nrank 0 failed\n"), failed("a", 7, "\nrank 1 failed\n")])
     said: list[str] = []
-    restart.run(lambda more: next(left), Restarts(9), said.append)
+    restart.run(lambda more, is_again: next(left), Restarts(9), said.append)
     assert said[-1] == (
         "distrain: not started again: it has failed twice in the same way, at iteration 7.\n"
         "The first time it was:\nrank 0 failed\n"
@@ -120,6 +162,9 @@ def test_ranks_that_are_killed_change_no_bit_of_the_result(mpi: Any, mpi_python:
     assert starts[0] == 0
     assert all(b > a and b % 3 == 0 for a, b in zip(starts, starts[1:], strict=False))
     assert done.stderr.count("was ended by SIGKILL") == 3
+    (trained, whole), *more = re.findall(r"effective time: (\S+) s of (\S+) s .* with 3 restarts\.\n", done.stderr)
+    assert more == []
+    assert 0 < float(trained) < float(whole) < 90
     assert f"restart 3: continues from {out}/snapshot_iter_{starts[3]}\n" in done.stdout
     assert [start["restart"] for start in json.loads((out / "run.json").read_text())["starts"]] == [0, 1, 2, 3]
     assert (tmp_path / "logs" / "rank-0.log").read_text().count("continues from") == 3  # of all attempts
@@ -140,6 +185,16 @@ def test_a_job_that_never_trains_is_started_twice(mpi: Any, tmp_path: Path) -> N
     done = run(mpi, sys.executable, tmp_path, "import", "--max-restarts", "5")
     assert done.returncode == 1
     assert "failed twice in the same way, before the first iteration.\n" in done.stderr
+
+
+def test_a_signal_that_ranks_do_not_hear_is_no_reason_to_start_them_again(mpi: Any, tmp_path: Path) -> None:
+    script = tmp_path / "early.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)")
+    done = mpi.run(
+        [sys.executable, "-m", "distrain_launch", "run", "-n", "1", "--max-restarts", "2", str(script)], env=ENV
+    )
+    assert done.returncode == 75
+    assert done.stderr.endswith("distrain: SIGUSR1 came when no training ran: start it again to continue.\n")
 
 
 @pytest.mark.mpi
@@ -203,6 +258,9 @@ def test_a_signal_between_two_attempts(mpi: Any, tmp_path: Path, number: int, co
         (["--restart-delay", "nan"], "--restart-delay nan: the time must be 0 s or more."),
         (["--grace", "0"], "--grace 0.0: the time must be more than 0 s."),
         (["--max-restarts", "often"], "invalid int value"),
+        (["--min-n", "0"], "--min-n 0: expected a number of ranks from 1 to that of -n."),
+        (["-n", "2", "--min-n", "3"], "--min-n 3: expected a number of ranks from 1 to that of -n."),
+        (["--hosts", "localhost:2", "--min-n", "3"], "--min-n 3: the job has 2 ranks at most."),
     ],
 )
 def test_options_that_cannot_be(mpi: Any, options: list[str], words: str) -> None:

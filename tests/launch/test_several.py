@@ -10,7 +10,7 @@ from distrain.errors import ArgumentError, LaunchError
 from distrain_launch.abroad import Abroad
 from distrain_launch.link import VARIABLE
 from distrain_launch.plan import Place
-from distrain_launch.several import Wish, start
+from distrain_launch.several import Wish, given, start
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,20 @@ def test_hosts_that_are_given(tmp_path: Path) -> None:
     assert words[words.index("--host") + 1] == "localhost:2,127.0.0.1:2"
     passed_on = [after for word, after in zip(words, words[1:], strict=False) if word == "-x"]
     assert passed_on == sorted(["CUDA_VISIBLE_DEVICES", VARIABLE, "DISTRAIN_SEED", "OMP_NUM_THREADS", "PYTHONPATH"])
+
+
+def test_other_hosts_take_the_place_of_absent_ones(tmp_path: Path) -> None:
+    program = tmp_path / "mpiexec"
+    program.write_text("#!/bin/sh\necho 'mpiexec (Open MPI) 5.0.1'\n")
+    program.chmod(0o755)
+    wish = Wish(hosts="gone:2,localhost:1,127.0.0.1:2", mpiexec=str(program))
+    made = given(wish, 2, {}, absent={"gone"})
+    assert (made.ranks, made.hosts) == (2, ["localhost", "127.0.0.1"])
+    made = given(wish, None, {}, least=2, absent={"gone", "localhost"})
+    assert (made.ranks, made.hosts) == (2, ["127.0.0.1"])
+    assert made.reason == f"2 ranks on 127.0.0.1, started by {program}"
+    with pytest.raises(LaunchError, match="gone: no answer"):
+        given(wish, None, {}, absent={"gone"})
 
 
 def hello(environ: dict[str, str] | None = None, **machine: object) -> dict[str, object]:

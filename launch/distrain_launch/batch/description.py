@@ -33,7 +33,7 @@ class Job:
         cores_per_rank: cores of each rank; None: what the system gives.
         time_s: time limit, in seconds; None: the queue's.
         requeue_s: so many seconds before the limit the training saves itself, and the job goes back into the queue;
-            None: it does not. Slurm alone.
+            None: it does not.
         account: who pays.
         queue: queue or partition.
         modules: modules of the site to load.
@@ -119,10 +119,10 @@ class Job:
         Raises:
             ArgumentError: one is set.
         """
-        if self.requeue_s is not None and system != "--slurm":
+        if self.requeue_s is not None and system in ("--pbs", "--flux"):
             raise ArgumentError(
-                f"--requeue does not go with {system}: only scripts for Slurm go back into the queue. A training that "
-                "gets SIGTERM or SIGUSR1 saves itself and ends with code 75, which the script can look at."
+                f"--requeue does not go with {system}: its jobs cannot put themselves back into the queue. A training "
+                "that gets SIGTERM or SIGUSR1 saves itself and ends with code 75, which the script can look at."
             )
         for attribute, reason in reasons.items():
             if getattr(self, attribute):

@@ -25,6 +25,21 @@ _UNBOUND = {  # Open MPI alone reads this: bound to one core, a rank could not u
     "PRTE_MCA_hwloc_default_binding_policy": "none",
 }
 
+_JOB = "metadata.labels['batch.kubernetes.io/controller-uid']"  # of all pods of the Job, and of no other Job
+_NO_FAILURES = {  # pods that have stopped to be started again, and those that Kubernetes takes away, are replaced
+    "rules": [
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+    ]
+}
+# A pod that is to go gets TERM, at which Open MPI's mpiexec would end the ranks.
+_STOPPABLE = """\
+trap 'kill -USR1 "$training"' TERM
+"$@" & training=$!
+while code=0; wait "$training" || code=$?; kill -0 "$training" 2> /dev/null; do :; done
+exit "$code"
+"""
+
 
 def script(job: Job) -> str:
     """The job as JSON for `kubectl apply`.
@@ -47,6 +62,11 @@ def _check(job: Job) -> None:
         directives="write the description with --dry-run --output and edit it.",
         parallel_environment="it belongs to Grid Engine.",
     )
+    if job.requeue_s is not None and job.nodes > 1:
+        raise ArgumentError(
+            "--requeue: an MPIJob has no words for a pod that has stopped to be started again. Take one node; or start "
+            "the job again by hand when it has ended with code 75."
+        )
     if job.container is None:
         raise ArgumentError("--kubernetes needs an image with the script, Python and MPI: name it with --container.")
     if not _NAME.fullmatch(job.name):
@@ -62,6 +82,9 @@ def _one_node(job: Job) -> dict[str, Any]:
     if job.time_s is not None:
         spec["activeDeadlineSeconds"] = job.time_s
     pod = _pod({"name": "train", **_image(job), **_starter(job), **_resources(job)})
+    if job.requeue_s is not None:
+        spec["podFailurePolicy"] = _NO_FAILURES
+        pod["terminationGracePeriodSeconds"] = job.requeue_s
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -112,11 +135,16 @@ def _starter(job: Job) -> dict[str, Any]:
     words = ["env", *(f"{name}={value}" for name, value in variables.items()), job.python, job.script, *job.args]
     if job.shares_gpus:
         words = ["sh", "-c", shell.own_gpu(job, shell.MPIEXEC_LOCAL_RANK), "sh", *words]
-    if job.ranks == 1:
-        return {"command": [_literal(word) for word in words]}
-    command = [_literal(word) for word in (job.mpiexec, "-n", str(job.ranks), *words)]
-    settings = {**_AS_ROOT, **_UNBOUND}
-    return {"command": command, "env": [{"name": name, "value": value} for name, value in settings.items()]}
+    settings = {}
+    if job.ranks > 1:
+        words = [job.mpiexec, "-n", str(job.ranks), *words]
+        settings = {**_AS_ROOT, **_UNBOUND}
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in settings.items()]
+    if job.requeue_s is not None:
+        words = ["sh", "-c", _STOPPABLE, "sh", *words]
+        env += [{"name": "DISTRAIN_JOB", "valueFrom": {"fieldRef": {"fieldPath": _JOB}}}]
+        env += [{"name": "DISTRAIN_GRACE", "value": str(job.requeue_s)}]
+    return {"command": [_literal(word) for word in words], **({"env": env} if env else {})}
 
 
 def _resources(job: Job) -> dict[str, Any]:

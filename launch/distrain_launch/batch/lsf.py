@@ -34,5 +34,20 @@ def script(job: Job) -> str:
         options.append(f"-P {job.account}")
     if job.queue is not None:
         options.append(f"-q {job.queue}")
+    if job.requeue_s is not None:
+        options += ["-r", '-Q "75"', f"-wa USR1 -wt {-(-job.requeue_s // 60)}"]  # in minutes
     head = shell.header(job, "--lsf", [f"#BSUB {option}" for option in (*options, *job.directives)])
-    return shell.script(job, head, shell.mpiexec(job))
+    if job.requeue_s is None:
+        return shell.script(job, head, shell.mpiexec(job))
+    start = shell.stoppable(shell.mpiexec(job), _WHO, _ENDING, "USR1 USR2", "INT TERM")
+    return shell.script(
+        job, head, start, variables=['"DISTRAIN_JOB=lsf-$LSB_JOBID"', f"DISTRAIN_GRACE={job.requeue_s}"]
+    )
+
+
+_WHO = "LSF sends USR1 when the end is near, INT and TERM when somebody ends the job"
+_ENDING = """\
+# Code 75 puts the job back into the queue (-Q), unless somebody has ended it.
+if [ "$code" -eq 75 ] && [ "$told" -gt 0 ] && [ "$again" -eq 0 ]; then
+    code=143
+fi"""

@@ -37,12 +37,38 @@ def script(job: Job) -> str:
         options.append(f"-pe {job.parallel_environment or 'mpi'} {slots}")
     if job.time_s is not None:
         options.append(f"-l h_rt={clock(job.time_s)}")
+    if job.requeue_s is not None:
+        if job.time_s is None:
+            raise ArgumentError(
+                "--requeue: Grid Engine must know the time limit to send a signal before it. Give --time."
+            )
+        options += [f"-l s_rt={clock(job.time_s - job.requeue_s)}", "-notify", "-r y"]
     if job.account is not None:
         options.append(f"-P {job.account}")
     if job.queue is not None:
         options.append(f"-q {job.queue}")
     head = shell.header(job, "--sge", [f"#$ {option}" for option in (*options, *job.directives)])
     if job.ranks == 1:
-        return shell.script(job, head, shell.mpiexec(job))
+        start, more = _start(job, shell.mpiexec(job))
+        return shell.script(job, head, start, variables=more)
     hosts = _HOSTS.format(ranks=job.ranks_per_node, nodes=job.nodes, slots=job.cores_per_node)
-    return shell.script(job, head, hosts + shell.mpiexec(job, "-host", '"$hosts"'))
+    start, more = _start(job, shell.mpiexec(job, "-host", '"$hosts"'))
+    return shell.script(job, head, hosts + start, variables=more)
+
+
+def _start(job: Job, start: str) -> tuple[str, list[str]]:
+    """The lines that start the ranks, and variables for them."""
+    if job.requeue_s is None:
+        return start, []
+    variables = ['"DISTRAIN_JOB=sge-$JOB_ID"', f"DISTRAIN_GRACE={job.requeue_s}"]
+    return shell.stoppable(start, _WHO, _ENDING, "USR1", "USR2 TERM"), variables
+
+
+_WHO = (
+    "Grid Engine sends USR1 when the end is near (s_rt) or the job is to be suspended, USR2 before it kills (-notify)"
+)
+_ENDING = """\
+# Code 99 puts the job back into the queue. After USR2 that is up to who has ended it.
+if [ "$code" -eq 75 ] && [ "$again" -eq 1 ]; then
+    code=99
+fi"""

@@ -75,6 +75,44 @@ def mpiexec(job: Job, *options: str) -> str:
 
 _ALONE = '"${program[@]}"'
 
+# Open MPI's mpiexec ends the ranks at SIGTERM, so whatever the system sends becomes SIGUSR1.
+_TOLD = """\
+# {who}.
+# All ranks finish their step and save, and the training ends with code 75.
+told=0{more}
+{traps}
+
+{start} &
+training=$!
+while
+    before=$told code=0
+    wait "$training" || code=$?
+    [ "$told" -gt "$before" ]  # it was the signal that ended the wait
+do :; done
+{ending}
+exit "$code\""""
+_TRAP = """trap 'told=$((told + 1)){more}; kill -USR1 "$training" 2> /dev/null || :' {signals}"""
+
+
+def stoppable(start: str, who: str, ending: str, signals: str, of_others: str = "") -> str:
+    """The lines that start the ranks, and pass on that the end is near.
+
+    Args:
+        start: the lines that start the ranks.
+        who: says so, and when; for a comment.
+        ending: what to do with the exit code of the training, in `code`; `told` counts the signals.
+        signals: names of those after which the job is to go on later.
+        of_others: names of those after which somebody else decides about that. If there are any, `again` is 1 if one of
+            the first kind has come.
+    """
+    more = " again=1" if of_others else ""
+    traps = [_TRAP.format(more=more, signals=signals)]
+    if of_others:
+        traps.append(_TRAP.format(more="", signals=of_others))
+    return _TOLD.format(
+        who=who, more=" again=0" if of_others else "", traps="\n".join(traps), start=start, ending=ending
+    )
+
 
 def script(job: Job, head: str, start: str, local_rank: str = MPIEXEC_LOCAL_RANK, variables: Sequence[str] = ()) -> str:
     """A whole batch script.

@@ -39,29 +39,17 @@ def script(job: Job) -> str:
         return shell.script(job, head, start, local_rank)
     told = [_JOB, '"DISTRAIN_RESTART=${SLURM_RESTART_COUNT:-0}"', f"DISTRAIN_GRACE={job.requeue_s}"]
     ending = _REQUEUE.format(is_to_go_on=_STOPPED if job.mpi is None else _KILLED)
-    return shell.script(job, head, f"{_TOLD}{start} &\n{ending}", local_rank, told)
+    return shell.script(job, head, shell.stoppable(start, _WHO, ending, "USR1 TERM"), local_rank, told)
 
 
 _JOB = '"DISTRAIN_JOB=slurm-$SLURM_JOB_ID"'
 _STOPPED = '[ "$code" -eq 75 ]'
 _KILLED = f'{_STOPPED} || {{ [ "$told" -gt 0 ] && [ "$code" -eq 137 ]; }}'  # srun kills ranks that end a little later
-_TOLD = """\
-# Slurm tells this shell when the end is near. All ranks finish their step and save, and the training ends with code 75.
-told=0
-trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 TERM
-
-"""
+_WHO = "Slurm tells this shell when the end is near (USR1) or the job must make room (TERM)"
 _REQUEUE = """\
-training=$!
-while
-    before=$told code=0
-    wait "$training" || code=$?
-    [ "$told" -gt "$before" ]  # it was the signal that ended the wait
-do :; done
 if {is_to_go_on}; then
     scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code\""""
+fi"""
 
 
 def _srun(job: Job) -> str:

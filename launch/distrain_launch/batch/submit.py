@@ -81,7 +81,7 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="S",
         help="S seconds before the limit, or when the job is to make room, the training saves itself and the job goes "
-        "back into the queue to continue (Slurm)",
+        "back into the queue to continue (Slurm, LSF, Grid Engine, Kubernetes)",
     )
 
 

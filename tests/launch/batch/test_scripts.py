@@ -71,6 +71,9 @@ JOBS = {
     "slurm-srun.sh": ("slurm", replace(FULL, mpi="pmix", directives=("--qos=high",))),
     "slurm-requeue.sh": ("slurm", replace(FULL, requeue_s=300)),
     "slurm-requeue-srun.sh": ("slurm", replace(SMALL, ranks_per_node=2, mpi="pmi2", requeue_s=60)),
+    "lsf-requeue.sh": ("lsf", replace(FULL, requeue_s=300)),
+    "sge-requeue.sh": ("sge", replace(FULL, directives=("-l gpu=1",), requeue_s=300)),
+    "kubernetes-requeue.json": ("kubernetes", replace(FULL, **IN_IMAGE, nodes=1, requeue_s=120)),
     "slurm-container.sh": ("slurm", replace(FULL, container="train it.sif", python="python3", all_gpus=True)),
     "kubernetes-job.json": ("kubernetes", replace(FULL, **IN_IMAGE, nodes=1)),
     "kubernetes-mpijob.json": ("kubernetes", replace(FULL, **IN_IMAGE, mpi="mpich")),
@@ -274,8 +277,10 @@ def test_grid_engine_with_other_hosts_than_asked_for(tmp_path: Path) -> None:
     ("system", "attributes", "words"),
     [
         ("slurm", {"parallel_environment": "mpi"}, "--pe does not go with --slurm"),
-        ("lsf", {"requeue_s": 60}, "--requeue does not go with --lsf: only scripts for Slurm.*code 75"),
-        ("kubernetes", {"container": "x", "requeue_s": 60}, "--requeue does not go with --kubernetes"),
+        ("pbs", {"requeue_s": 60}, "--requeue does not go with --pbs: its jobs cannot put themselves back.*code 75"),
+        ("flux", {"requeue_s": 60}, "--requeue does not go with --flux"),
+        ("sge", {"requeue_s": 60}, "--requeue: Grid Engine must know the time limit .* Give --time"),
+        ("kubernetes", {"container": "x", "nodes": 2, "requeue_s": 60}, "--requeue: an MPIJob has no words for"),
         ("pbs", {"mpi": "pmi2"}, "--mpi does not go with --pbs.*--mpiexec"),
         ("lsf", {"mpi": "pmi2"}, "--mpi does not go with --lsf"),
         ("sge", {"mpi": "pmi2"}, "--mpi does not go with --sge"),
@@ -333,46 +338,97 @@ def test_real_ranks(mpi: Any, mpi_python: str, tmp_path: Path) -> None:
     assert shown == str([[gpu, "2", HOSTILE[4], cores, *HOSTILE] for gpu in ("5", "GPU-7")])
 
 
-@pytest.mark.mpi
-def test_a_job_goes_back_into_the_queue_and_continues(mpi: Any, tmp_path: Path) -> None:
+def stopping_job(folder: Path) -> Job:
+    """A training that would take forever."""
     suite = Path(__file__).parents[2] / "training" / "stopping_suite.py"
-    shutil.copy(suite, tmp_path / "train.py")
-    job = Job(
+    shutil.copy(suite, folder / "train.py")
+    return Job(
         script="train.py",
         args=("result", "1000000", "none", "SIGTERM", "0"),
-        directory=str(tmp_path),
+        directory=str(folder),
         python=sys.executable,
         ranks_per_node=2,
         mpiexec=str(Path(sys.executable).with_name("mpiexec")),
         time_s=600,
         requeue_s=60,
     )
+
+
+@pytest.mark.mpi
+def test_a_job_goes_back_into_the_queue_and_continues(mpi: Any, tmp_path: Path) -> None:
     stand_in(tmp_path, "scontrol")
-    text = slurm.script(job)
-    stop(mpi, text, tmp_path, {})
+    command = script_file(tmp_path, slurm.script(stopping_job(tmp_path)))
+    stop(mpi, command, tmp_path, {"SLURM_JOB_ID": "7"})
     assert said(tmp_path, "scontrol") == ["requeue", "7"]
     first = int((tmp_path / "result" / "rank-0-0").read_text().split()[1])
     assert (tmp_path / "result" / f"snapshot_iter_{first}").exists()
-    stop(mpi, text, tmp_path, {"SLURM_RESTART_COUNT": "1"})
+    stop(mpi, command, tmp_path, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"})
     assert int((tmp_path / "result" / "rank-0-1").read_text().split()[1]) > first
 
 
-def stop(mpi: Any, text: str, folder: Path, more: dict[str, str]) -> None:
-    """Runs a script, sends its shell the signal when the training has begun, and waits for its end with code 75."""
-    path, log, mark = folder / "job.sh", folder / "result" / "log", uuid.uuid4().hex
-    path.write_text(text)
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("system", "number", "code"),
+    [
+        ("lsf", signal.SIGUSR1, 75),
+        ("lsf", signal.SIGTERM, 143),
+        ("sge", signal.SIGUSR1, 99),
+        ("sge", signal.SIGUSR2, 75),
+    ],
+)
+def test_the_code_that_the_system_understands(mpi: Any, tmp_path: Path, system: str, number: int, code: int) -> None:
+    (tmp_path / "hosts").write_text("localhost 2 q UNDEFINED\n")
+    command = script_file(tmp_path, SYSTEMS[system](stopping_job(tmp_path)))
+    stop(mpi, command, tmp_path, {"JOB_ID": "7", "LSB_JOBID": "7", "PE_HOSTFILE": "hosts"}, number, code)
+    stopped_at = int((tmp_path / "result" / "rank-0-0").read_text().split()[1])
+    assert (tmp_path / "result" / f"snapshot_iter_{stopped_at}").exists()
+    if number == signal.SIGUSR1:
+        stop(mpi, command, tmp_path, {"JOB_ID": "7", "LSB_JOBID": "7", "PE_HOSTFILE": "hosts"}, number, code)
+        assert int((tmp_path / "result" / "rank-0-1").read_text().split()[1]) > stopped_at
+
+
+@pytest.mark.mpi
+def test_a_pod_that_is_to_go_saves_its_training(mpi: Any, mpi_python: str, tmp_path: Path) -> None:
+    job = stopping_job(tmp_path)
+    here = str(Path(mpi_python).with_name("mpiexec"))
+    text = kubernetes.script(replace(job, container="train:1", python=mpi_python, mpiexec=here))
+    (container,) = json.loads(text)["spec"]["template"]["spec"]["containers"]
+    env = {entry["name"]: entry.get("value", "the uid of the Job") for entry in container["env"]}
+    command = [word.replace("$$", "$") for word in container["command"]]
+    stop(mpi, command, tmp_path, env, signal.SIGTERM)
+    first = int((tmp_path / "result" / "rank-0-0").read_text().split()[1])
+    stop(mpi, command, tmp_path, env, signal.SIGTERM)
+    assert int((tmp_path / "result" / "rank-0-1").read_text().split()[1]) > first
+
+
+def script_file(folder: Path, text: str) -> list[str]:
+    """The command line that runs a script."""
+    (folder / "job.sh").write_text(text)
+    return ["bash", str(folder / "job.sh")]
+
+
+def stop(
+    mpi: Any,
+    command: list[str],
+    folder: Path,
+    more: Mapping[str, str],
+    number: int = signal.SIGUSR1,
+    code: int = 75,
+) -> None:
+    """Runs a job, sends its shell the signal when the training has begun, and waits for its end with the code."""
+    log, mark = folder / "result" / "log", uuid.uuid4().hex
     log.unlink(missing_ok=True)
     programs = f"{folder / 'bin'}:{os.environ['PATH']}"
-    env = mpi.environment(mark, {"PATH": programs, "SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "", **more})
-    child = subprocess.Popen(["bash", str(path)], cwd=folder, env=env, stdin=subprocess.DEVNULL)
+    env = mpi.environment(mark, {"PATH": programs, "CUDA_VISIBLE_DEVICES": "", **more})
+    child = subprocess.Popen(command, cwd=folder, env=env, stdin=subprocess.DEVNULL)
     try:
         end = time.monotonic() + LIMIT_S
         while not log.exists():
             assert time.monotonic() < end
             assert child.poll() is None
             time.sleep(0.05)
-        child.send_signal(signal.SIGUSR1)
-        assert child.wait(LIMIT_S) == 75
+        child.send_signal(number)
+        assert child.wait(LIMIT_S) == code
     finally:
         mpi.kill_marked(mark)
         child.wait(10)

@@ -23,7 +23,8 @@ environment=(
 # The command line of every rank.
 program=(env "${environment[@]}" /home/me/venv/bin/python train.py)
 
-# Slurm tells this shell when the end is near. All ranks finish their step and save, and the training ends with code 75.
+# Slurm tells this shell when the end is near (USR1) or the job must make room (TERM).
+# All ranks finish their step and save, and the training ends with code 75.
 told=0
 trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 TERM
 

@@ -51,7 +51,8 @@ exec "$@"
 # The command line of every rank.
 program=(sh -c "$own_gpu" sh env "${environment[@]}" /home/me/venv/bin/python train.py --epoch 20 --out 'it'"'"'s a result')
 
-# Slurm tells this shell when the end is near. All ranks finish their step and save, and the training ends with code 75.
+# Slurm tells this shell when the end is near (USR1) or the job must make room (TERM).
+# All ranks finish their step and save, and the training ends with code 75.
 told=0
 trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 TERM
 
