@@ -44,6 +44,7 @@ class Rank:
         iteration: the last one that was complete; -1 if the script does not say.
         state: what it was doing.
         text: its own words about its failure.
+        verdict: why it got SIGKILL, as far as its keeper knows; see oom.py.
         operations: the last collectives that it came to, the oldest first.
         lines: the end of what it printed.
         log: where all that it printed is.
@@ -59,6 +60,7 @@ class Rank:
     iteration: int = -1
     state: int = 0
     text: str = ""
+    verdict: str = ""
     operations: list[Operation] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     log: str | None = None
@@ -147,7 +149,7 @@ def _what(rank: Rank) -> str:
         return rank.text.rstrip()
     if rank.code is not None and rank.code < 0:
         name = signal_name(-rank.code)
-        meaning = _MEANINGS.get(name)
+        meaning = rank.verdict or _MEANINGS.get(name)
         return f"was ended by {name} (signal {-rank.code})" + (f": {meaning}." if meaning else ".")
     if rank.is_deserter:
         return "ended with exit code 0 while other ranks waited for it."
