@@ -59,8 +59,10 @@ bench: $(VENV)/.installed  ## speed, as ratios to bare NumPy and to PyTorch
 	$(PY) -m pip install --quiet --editable '.[bench]'
 	$(PY) -m benchmarks
 
-failures: $(VENV)/.installed  ## what ends a job, who it happens to, and how it ends: runs the table and shows it
-	$(PYTEST) -q -s tests/launch/test_failures.py
+failures: $(VENV)/.installed  ## what ends a job, who it happens to, when, and how it ends: runs the table and shows it
+	rm -f $(VENV)/failures; DISTRAIN_TEST_FAILURES=$(CURDIR)/$(VENV)/failures \
+		$(PYTEST) -q -n 2 -rs tests/launch/test_failures.py; code=$$?; \
+		$(PY) tests/launch/failure_table.py $(VENV)/failures; exit $$code
 
 kills: $(VENV)/.installed  ## two minutes in which ranks of a training are killed: the same weights, and the effective time
 	$(PY) -m benchmarks.kills

@@ -106,7 +106,7 @@ class WorldError(DistrainError, RuntimeError):
     """The ranks of the job disagree, or the environment contradicts itself.
 
     Attributes:
-        deserted: a rank had come to the end of its script while others waited for it.
+        deserted: another rank is the cause: it failed, or came to the end of its script while others waited for it.
     """
 
     deserted = False

@@ -28,9 +28,13 @@ _GONE_S = 3.0
 
 
 def _load_mpi() -> ModuleType:
-    name = "distrain_tests_mpi"  # importlib mode puts no folder of tests on the path
+    return _load("distrain_tests_mpi", "mpi.py")
+
+
+def _load(name: str, file: str) -> ModuleType:
+    """A module of this folder; importlib mode puts none on the path."""
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("mpi.py"))
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / file)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -54,6 +58,16 @@ def _short(python: str) -> str:
 def mpi() -> ModuleType:
     """The module tests/mpi.py."""
     return _load_mpi()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A real Slurm of two nodes until the last test of the session is over; skips where there can be none."""
+    slurm = _load("distrain_tests_slurm", "slurm/cluster.py")
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.running() as cluster:
+        yield cluster
 
 
 @pytest.fixture

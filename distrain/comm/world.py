@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from distrain import reproducible, rng
@@ -73,12 +76,26 @@ def _start(info: RankInfo) -> MpiCommunicator:
     if (rank, size) != (info.rank, info.size):
         raise _mismatch(info, library, f"MPI.COMM_WORLD says rank {rank} of {size}")
     comm = MpiCommunicator(mpi.COMM_WORLD.Dup(), chosen_kind())
+    _unlink_shared_memory()
     watching = None
     if mpi.Query_thread() == mpi.THREAD_MULTIPLE:
         watching = Watch(mpi.COMM_WORLD.Dup(), comm.hosts)
     failure.install(comm, watching)
     _limit_threads(comm)
     return comm
+
+
+def _unlink_shared_memory(maps: Path = Path("/proc/self/maps")) -> None:
+    """Takes the names of MPICH's shared memory away, once all ranks have mapped it.
+
+    MPICH itself does so at its end, which a killed rank never comes to. The memory would be taken until the machine
+    restarts, and a job of Slurm that is started again under its number would meet the old file: the names are made of
+    the numbers of job and step, and MPI_Init ends with "Out of memory".
+    """
+    with suppress(OSError):  # no Linux
+        for path in set(re.findall(r" (/dev/shm/mpich_shm_\w+)$", maps.read_text(), re.MULTILINE)):
+            with suppress(FileNotFoundError):  # another rank was faster
+                os.unlink(path)
 
 
 def _load_mpi(info: RankInfo) -> Any:

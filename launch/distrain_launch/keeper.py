@@ -102,6 +102,7 @@ class Keeper:
         for number in (*FORWARDED, signal.SIGCHLD):
             signal.signal(number, _nothing)
         self.box = _anonymous_file()
+        self.memory = _beside("oom").Watch()
 
     def run(self) -> int:
         """Keeps the rank until it has ended and the launcher says good-bye; returns the rank's exit code."""
@@ -255,7 +256,8 @@ class Keeper:
             with contextlib.suppress(OSError):  # the disk is full
                 os.write(self.log, f"\n{report}".encode())
         end = {"code": self.code, "time": ended, "iteration": iteration, "state": state, "report": report}
-        self._send(END, {**end, "entries": entries, "before": before, "trained": trained})
+        verdict = self.memory.verdict() if self.code == -signal.SIGKILL else ""
+        self._send(END, {**end, "entries": entries, "before": before, "trained": trained, "verdict": verdict})
 
     def _end_all(self) -> None:
         """Kills the rank and all that it has started; those that it has left come to this process."""

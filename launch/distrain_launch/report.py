@@ -45,6 +45,7 @@ class Rank:
         state: what it was doing.
         before, trained: seconds of training that it has found in snapshots, and that last at its end; 0 without an end.
         text: its own words about its failure.
+        verdict: why it got SIGKILL, as far as its keeper knows; see oom.py.
         operations: the last collectives that it came to, the oldest first.
         lines: the end of what it printed.
         log: where all that it printed is.
@@ -62,6 +63,7 @@ class Rank:
     before: float = 0.0
     trained: float = 0.0
     text: str = ""
+    verdict: str = ""
     operations: list[Operation] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     log: str | None = None
@@ -150,7 +152,7 @@ def _what(rank: Rank) -> str:
         return rank.text.rstrip()
     if rank.code is not None and rank.code < 0:
         name = signal_name(-rank.code)
-        meaning = _MEANINGS.get(name)
+        meaning = rank.verdict or _MEANINGS.get(name)
         return f"was ended by {name} (signal {-rank.code})" + (f": {meaning}." if meaning else ".")
     if rank.is_deserter:
         return "ended with exit code 0 while other ranks waited for it."

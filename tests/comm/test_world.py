@@ -146,3 +146,17 @@ os.sched_setaffinity(0, usable[:1])
 assert comm.cores() == 1
 """
     mpi.run([sys.executable, "-c", script]).check()
+
+
+NAMES = """
+import re
+from distrain import comm
+comm.world().barrier()
+mapped = [line for line in open("/proc/self/maps") if "/dev/shm/" in line]
+assert not [line for line in mapped if "mpich" in line and not line.rstrip().endswith("(deleted)")], mapped
+"""
+
+
+@pytest.mark.mpi
+def test_no_name_of_shared_memory_can_outlive_a_killed_rank(run_ranks: Callable[..., Any]) -> None:
+    run_ranks(NAMES, 2).check()

@@ -1,10 +1,12 @@
-"""What ends a job, who it happens to, and through which door the job came: a table, each cell of it run for real.
+"""What ends a job, who it happens to, when, and through which door the job came: a table, each cell run for real.
 
-make failures      shows it, with the exit code and the seconds from the fault to the end of the last process
+A part of the cells is run with all tests. `make failures` runs all of them, and shows the table with the exit codes and
+the seconds from the fault to the end of the last process.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,92 +23,38 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.mpi
-WAYS = ("distrain run", "mpiexec")
+SUITE = str(Path(__file__).with_name("failure_suite.py"))
+RUN, MPIEXEC, RUN_SLURM, SRUN = WAYS = ("distrain run", "mpiexec", "distrain run in Slurm", "srun")
 VICTIMS = ("0", "1", "all")
+MOMENTS = ("start", "step", "evaluation", "snapshot", "shutdown")
 SLACK_S = 10.0  # targets are 2 s on a machine of our own
-
-SCRIPT = """
-import os, pathlib, signal, sys, threading, time
-import numpy as np
-from distrain.env import rank_info
-
-fault, victim, folder = sys.argv[1:]
-rank = rank_info().rank
-is_victim = victim in ("all", str(rank))
-
-def begin():
-    (pathlib.Path(folder) / f"began-{rank}").write_text(str(time.time()))
-
-if fault == "import error" and is_victim:
-    begin()
-    import module_that_is_not_there
-
-import distrain
-import distrain.links as L
-from distrain import training
-
-def raise_in_thread():
-    raise ValueError("the cause")
-
-def act():
-    if fault == "exception":
-        raise ValueError("the cause")
-    if fault == "exception in a thread":
-        threading.Thread(target=raise_in_thread, name="reader").start()
-        time.sleep(60)
-    if fault == "sys.exit(3)":
-        sys.exit(3)
-    if fault == "raise SystemExit(3)":
-        raise SystemExit(3)
-    if fault == "os._exit(3)":
-        os._exit(3)
-    os.kill(os.getpid(), getattr(signal, fault))
-    time.sleep(60)
-
-def fail(trainer):
-    if trainer.updater.iteration == 3 and is_victim:
-        begin()
-        act()
-    elif trainer.updater.iteration == 3 and victim == "launcher":
-        begin()
-        time.sleep(60)
-
-x = np.zeros((8, 4), np.float32)
-data = distrain.datasets.TupleDataset(x, np.zeros((8, 1), np.float32))
-model = L.Classifier(L.Linear(4, 1), lossfun=distrain.functions.mean_squared_error)
-model.compute_accuracy = False
-optimizer = distrain.optimizers.SGD().setup(model)
-iterator = distrain.iterators.SerialIterator(data, 4)
-trainer = training.Trainer(training.StandardUpdater(iterator, optimizer), (10**6, "iteration"), out=folder)
-trainer.extend(fail)
-trainer.run()
-"""
+ALL = "DISTRAIN_TEST_FAILURES"  # names the file that gets the cells of the whole table
+GROUPS = Path("/sys/fs/cgroup")
+GROUP_BYTES = 700 * 2**20
+FILLING_S = 10.0  # to fill the memory of a group
+ON_CPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is expected: the exit code (0: any that is not zero), and words of the report."""
+    """What is expected: the exit code, and words of the report."""
 
     code: int
     words: str
-    iteration: bool = True
 
 
 FAULTS = {
     "exception": Fault(1, "ValueError: the cause"),
     "exception in a thread": Fault(1, "failed in thread reader:"),
-    "import error": Fault(1, "ModuleNotFoundError", iteration=False),
+    "import error": Fault(1, "ModuleNotFoundError"),
     "sys.exit(3)": Fault(3, "code 3"),
     "raise SystemExit(3)": Fault(3, "code 3"),
     "os._exit(3)": Fault(3, "ended with exit code 3."),
-    "SIGKILL": Fault(137, "was ended by SIGKILL (signal 9): usually"),
+    "SIGKILL": Fault(137, "was ended by SIGKILL (signal 9): not by the kernel for want of memory"),
     "SIGSEGV": Fault(139, "was ended by SIGSEGV (signal 11): a compiled library"),
     "SIGABRT": Fault(134, "was ended by SIGABRT (signal 6): a compiled library"),
-}
-NOT_RUN = {
-    ("SIGSTOP", "mpiexec"): "nobody tells a stopped rank from a slow one",
-    ("script missing", "0"): "one script for all ranks",
-    ("script missing", "1"): "one script for all ranks",
+    "OOM (ulimit)": Fault(1, "MemoryError"),
+    "OOM (cgroup)": Fault(137, "the kernel killed it because memory ran out (OOM); its control group"),
 }
 SIGNALS = {
     "Ctrl-C": [signal.SIGINT],
@@ -113,127 +62,193 @@ SIGNALS = {
     "TERM": [signal.SIGTERM],
     "KILL": [signal.SIGKILL],
 }
-TABLE: dict[tuple[str, str, str], str] = {}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _show_the_table() -> Iterator[None]:
-    yield
-    columns = [(way, victim) for way in WAYS for victim in (*VICTIMS, "launcher")]
-    rows = list(dict.fromkeys(fault for fault, _, _ in TABLE))
-    print("\n\nfault | " + " | ".join(f"{way}, {victim}" for way, victim in columns))
-    print("|".join(["---"] * (len(columns) + 1)))
-    for fault in rows:
-        cells = (TABLE.get((fault, way, victim), "") for way, victim in columns)
-        print(f"{fault} | " + " | ".join(cells))
-    print("\n".join(f"not run: {' / '.join(cell)}: {reason}" for cell, reason in NOT_RUN.items()))
+def why_not(way: str, fault: str, victim: str, moment: str) -> str:
+    """Why a cell means nothing; empty if it does."""
+    if fault == "OOM (cgroup)" and way in (RUN_SLURM, SRUN):
+        return "Slurm, not the test, chooses the control group of a rank"
+    if moment == "start" and fault == "exception in a thread":
+        return "before distrain is imported a thread's exception ends nothing, as in Python"
+    return ""
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "train.py"
-    path.write_text(SCRIPT)
-    return path
+def cells(way: str) -> list[tuple[str, str, str]]:
+    """Fault, victim and moment of the cells to run: all of them, or a part."""
+    everything = [(f, v, m) for f in FAULTS for v in VICTIMS for m in MOMENTS if not why_not(way, f, v, m)]
+    if ALL in os.environ:
+        return everything
+    some = {
+        RUN: lambda f, v, m: (
+            (m == "step" and (v != "0" or f in ("exception", "SIGKILL")))
+            or (v == "1" and f in ("exception", "SIGKILL"))
+            or (f, v, m) == ("import error", "all", "start")
+        ),
+        MPIEXEC: lambda f, v, m: (m == "step" and v == "1") or (f, m) == ("exception", "step"),
+        RUN_SLURM: lambda f, v, m: v == "1" and f in ("exception", "SIGKILL") and m in ("start", "step", "snapshot"),
+        SRUN: lambda f, v, m: (f, v, m) in (("exception", "1", "step"), ("SIGKILL", "all", "step")),
+    }
+    return [cell for cell in everything if some[way](*cell)]
+
+
+def note(way: str, fault: str, victim: str, moment: str, code: int, seconds: float) -> None:
+    if ALL in os.environ:
+        with open(os.environ[ALL], "a") as file:
+            file.write(json.dumps([way, fault, victim, moment, f"{code} ({seconds:.1f} s)"]) + "\n")
+
+
+@contextmanager
+def small_group() -> Iterator[list[str]]:
+    """A control group with little memory, as words before a command; skips where there can be none."""
+    base = next((path for path in (GROUPS / "memory", GROUPS) if (path / "cgroup.procs").exists()), None)
+    if base is None or os.geteuid() != 0:
+        pytest.skip("needs root and a control group for memory in /sys/fs/cgroup")
+    folder = base / f"distrain-test-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir()
+        is_v2 = base == GROUPS
+        if is_v2 and "memory" not in (folder / "cgroup.controllers").read_text().split():
+            pytest.skip(f"{GROUPS} does not let its groups limit memory (cgroup.subtree_control)")
+        (folder / ("memory.max" if is_v2 else "memory.limit_in_bytes")).write_text(str(GROUP_BYTES))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        yield ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(folder / "cgroup.procs")]
+    finally:
+        end = time.monotonic() + 5
+        while folder.exists() and time.monotonic() < end:
+            try:
+                folder.rmdir()
+            except OSError:
+                time.sleep(0.05)
 
 
 def began(folder: Path) -> float:
     return min(float(text) for path in folder.glob("began-*") if (text := path.read_text()))  # "": killed meanwhile
 
 
-def check_report(stderr: str, fault: Fault, victim: str) -> None:
+def check_report(stderr: str, fault: str, victim: str, moment: str) -> None:
     """The report is there once, and it is the last thing that was printed."""
+    expected = FAULTS[fault]
     *_, report = re.split(r"^(?=rank \d of 2 on )", stderr, flags=re.MULTILINE)
-    where = f"{os.uname().nodename} (pid "
     number = "[01]" if victim == "all" else victim
-    when = ", iteration 3," if fault.iteration else ""
-    assert re.match(rf"rank {number} of 2 on {re.escape(where)}\d+\){when} ", report), stderr
-    assert fault.words in report
-    if fault.code > 128 and victim == "1":  # it could not say itself where it was
-        assert re.search(
-            r"^The last collectives:\n  rank 0: .*\n  rank 1: in none; the last was ", report, re.MULTILINE
-        )
+    when = "" if moment == "start" else ", iteration 3,"
+    assert re.match(rf"rank {number} of 2 on \S+ \(pid \d+\){when} ", report), stderr
+    assert expected.words in report, stderr
+    if expected.code > 128 and (victim, moment) == ("1", "step"):  # it could not say itself where it was
+        assert re.search(r"^The last collectives:\n  rank 0: .*\n  rank 1: in none; the last was ", report, re.M)
     assert not re.search(r"^\[", report, flags=re.MULTILINE)  # no line of another rank
     last = report.splitlines()[-1]
     assert last.startswith(("All that it printed is in ", "Rank 1 failed alike.")), stderr
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_distrain_run(mpi: Any, tmp_path: Path, script: Path, fault: str, victim: str) -> None:
-    run_with_launcher(mpi, sys.executable, tmp_path, script, fault, victim)
+@pytest.mark.parametrize(("fault", "victim", "moment"), cells(RUN))
+def test_distrain_run(mpi: Any, tmp_path: Path, fault: str, victim: str, moment: str) -> None:
+    run_with_launcher(mpi, sys.executable, tmp_path, fault, victim, moment)
 
 
 @pytest.mark.parametrize("fault", ["exception", "raise SystemExit(3)", "SIGSEGV"])
-def test_distrain_run_with_the_other_mpi(mpi: Any, tmp_path: Path, script: Path, fault: str) -> None:
+def test_distrain_run_with_the_other_mpi(mpi: Any, tmp_path: Path, fault: str) -> None:
     others = mpi.interpreters()[1:]
     if not others:
         pytest.skip("needs a second MPI: set DISTRAIN_TEST_PYTHONS to an interpreter that has one")
-    run_with_launcher(mpi, others[0], tmp_path, script, fault, "1")
+    run_with_launcher(mpi, others[0], tmp_path, fault, "1", "step")
 
 
-def run_with_launcher(mpi: Any, python: str, folder: Path, script: Path, fault: str, victim: str) -> None:
+@pytest.mark.slurm
+@pytest.mark.parametrize(("fault", "victim", "moment"), cells(RUN_SLURM))
+def test_distrain_run_in_slurm(cluster: Any, mpi: Any, tmp_path: Path, fault: str, victim: str, moment: str) -> None:
+    before = ["env", f"SLURM_CONF={cluster.environ['SLURM_CONF']}", "salloc", "-Q", "-N2", "--ntasks-per-node=1"]
+    run_with_launcher(mpi, sys.executable, tmp_path, fault, victim, moment, before)
+
+
+def run_with_launcher(
+    mpi: Any, python: str, folder: Path, fault: str, victim: str, moment: str, before: list[str] | None = None
+) -> None:
     options = ["-n", "2", "--log-dir", str(folder / "logs")]
-    command = [python, "-m", "distrain_launch", "run", *options, str(script), fault, victim, str(folder)]
-    done = mpi.run(command, env={"CUDA_VISIBLE_DEVICES": ""}, timeout=40)
+    command = [python, "-m", "distrain_launch", "run", *options, SUITE, fault, victim, moment, str(folder)]
+    if fault == "OOM (cgroup)":
+        with small_group() as words:
+            done = mpi.run([*words, *command], env=ON_CPU, timeout=60)
+    else:
+        done = mpi.run([*(before or []), *command], env=ON_CPU, timeout=60)
+    assert list(folder.glob("began-*")), f"it did not come to its failure\n{done.stdout}\n{done.stderr}"
     seconds = time.time() - began(folder)
-    check_report(done.stderr, FAULTS[fault], victim)
+    check_report(done.stderr, fault, victim, moment)
     assert done.returncode == FAULTS[fault].code
-    assert seconds < SLACK_S
+    assert seconds < SLACK_S + FILLING_S * fault.startswith("OOM")
     if python == sys.executable:
-        TABLE[fault, "distrain run", victim] = f"{done.returncode} ({seconds:.1f} s)"
+        note(RUN_SLURM if before else RUN, fault, victim, moment, done.returncode, seconds)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_mpiexec(mpi: Any, tmp_path: Path, script: Path, fault: str, victim: str) -> None:
-    done = mpi.run_ranks(script, 2, fault, victim, str(tmp_path), timeout=40)
+@pytest.mark.parametrize(("fault", "victim", "moment"), cells(MPIEXEC))
+def test_mpiexec(mpi: Any, tmp_path: Path, fault: str, victim: str, moment: str) -> None:
+    command = mpi.mpiexec.command(
+        mpi.mpiexec.find(), 2, [sys.executable, SUITE, fault, victim, moment, str(tmp_path)], mpi.Machine.here()
+    )
+    env = {**command.variables, **ON_CPU}
+    if fault == "OOM (cgroup)":
+        with small_group() as words:
+            done = mpi.run([*words, *command.arguments], env=env, timeout=60)
+    else:
+        done = mpi.run(command.arguments, env=env, timeout=60)
     seconds = time.time() - began(tmp_path)
     expected = FAULTS[fault]
     if expected.code < 128:  # for signals each mpiexec has a code of its own
         assert done.returncode == expected.code
-    if expected.code == 1 or (fault == "raise SystemExit(3)" and victim != "all"):
+    if expected.code == 1 or (
+        fault == "raise SystemExit(3)" and victim != "all" and moment not in ("start", "shutdown")
+    ):
         assert expected.words in done.stderr
     assert done.returncode != 0
-    assert seconds < SLACK_S
-    TABLE[fault, "mpiexec", victim] = f"{done.returncode} ({seconds:.1f} s)"
+    assert seconds < SLACK_S + FILLING_S * fault.startswith("OOM")
+    note(MPIEXEC, fault, victim, moment, done.returncode, seconds)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slurm
+@pytest.mark.parametrize(("fault", "victim", "moment"), cells(SRUN))
+def test_srun(cluster: Any, mpi: Any, tmp_path: Path, fault: str, victim: str, moment: str) -> None:
+    """Slurm has the last word and the exit code: the highest one, with those of the ranks that it ended itself."""
+    options = ["-N2", "-n2", f"--mpi={'pmix' if 'openmpi' in sys.executable else 'pmi2'}", "--kill-on-bad-exit=1"]
+    command = ["srun", *options, sys.executable, SUITE, fault, victim, moment, str(tmp_path)]
+    done = mpi.run(command, env={**cluster.environ, **ON_CPU}, timeout=60)
+    seconds = time.time() - began(tmp_path)
+    expected = FAULTS[fault]
+    assert done.returncode in (expected.code, 137, 143)
+    if expected.code == 1:
+        assert expected.words in done.stderr
+    assert seconds < 2 * SLACK_S  # with Slurm's KillWait, 5 s in this cluster
+    note(SRUN, fault, victim, moment, done.returncode, seconds)
+
+
+@pytest.mark.parametrize("way", [RUN, MPIEXEC])
 @pytest.mark.parametrize("name", SIGNALS)
-def test_signals_to_the_launcher(mpi: Any, tmp_path: Path, script: Path, name: str, way: str) -> None:
-    options = ["--grace", "0.5"] if way == "distrain run" else []  # the step does not end before that
-    code, seconds = end_by_signals(mpi, tmp_path, script, way, SIGNALS[name], "none", "launcher", *options)
-    if way == "distrain run":
+@pytest.mark.parametrize("moment", MOMENTS if ALL in os.environ else ["step"])
+def test_signals_to_the_launcher(mpi: Any, tmp_path: Path, name: str, way: str, moment: str) -> None:
+    options = ["--grace", "0.5"] if way == RUN else []  # the step does not end before that
+    code, seconds = end_by_signals(mpi, tmp_path, way, SIGNALS[name], "none", "launcher", moment, *options)
+    if way == RUN:
         assert code == {"Ctrl-C": 130, "Ctrl-C twice": 130, "TERM": 143, "KILL": -signal.SIGKILL}[name]
-    TABLE[name, way, "launcher"] = f"{code} ({seconds:.1f} s)"
+    note(way, name, "launcher", moment, code, seconds)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_ctrl_c_reaches_a_job_with_stopped_ranks(mpi: Any, tmp_path: Path, script: Path, victim: str) -> None:
-    code, seconds = end_by_signals(
-        mpi, tmp_path, script, "distrain run", [signal.SIGINT], "SIGSTOP", victim, "--shutdown-timeout", "0.5"
-    )
+@pytest.mark.parametrize("moment", MOMENTS if ALL in os.environ else ["step"])
+def test_ctrl_c_reaches_a_job_with_stopped_ranks(mpi: Any, tmp_path: Path, victim: str, moment: str) -> None:
+    patience = ["--shutdown-timeout", "0.5"]
+    code, seconds = end_by_signals(mpi, tmp_path, RUN, [signal.SIGINT], "SIGSTOP", victim, moment, *patience)
     assert code == 130
-    TABLE["SIGSTOP, then Ctrl-C", "distrain run", victim] = f"{code} ({seconds:.1f} s)"
+    note(RUN, "SIGSTOP, then Ctrl-C", victim, moment, code, seconds)
 
 
 def end_by_signals(
-    mpi: Any,
-    folder: Path,
-    script: Path,
-    way: str,
-    numbers: list[int],
-    fault: str = "none",
-    victim: str = "launcher",
-    *options: str,
+    mpi: Any, folder: Path, way: str, numbers: list[int], fault: str, victim: str, moment: str, *options: str
 ) -> tuple[int, float]:
     """Exit code of the launcher or mpiexec that gets these signals, and the seconds until nothing is left."""
-    program, variables = (
-        [str(script), fault, victim, str(folder)],
-        {"CUDA_VISIBLE_DEVICES": "", "DISTRAIN_GRACE": "0.5"},
-    )
-    if way == "distrain run":
+    program = [SUITE, fault, victim, moment, str(folder)]
+    variables = {**ON_CPU, "DISTRAIN_GRACE": "0.5"}
+    if way == RUN:
         command = [sys.executable, "-m", "distrain_launch", "run", "-n", "2", *options, *program]
     else:
         made = mpi.mpiexec.command(mpi.mpiexec.find(), 2, [sys.executable, *program], mpi.Machine.here())
@@ -266,12 +281,26 @@ def end_by_signals(
         child.wait(10)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [RUN, MPIEXEC])
 def test_a_script_that_is_missing(mpi: Any, way: str) -> None:
-    if way == "distrain run":
+    if way == RUN:
         done = mpi.run([sys.executable, "-m", "distrain_launch", "run", "-n", "2", "missing.py"])
         assert "missing.py does not exist (looked in " in done.stderr
     else:
         done = mpi.run_ranks("missing.py", 2)
     assert done.returncode == 2
-    TABLE["script missing", way, "all"] = f"{done.returncode} ({done.seconds:.1f} s)"
+    note(way, "script missing", "all", "start", done.returncode, done.seconds)
+
+
+@pytest.mark.parametrize("way", [RUN, MPIEXEC])
+def test_a_script_with_a_syntax_error(mpi: Any, tmp_path: Path, way: str) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("def f(:\n")
+    if way == RUN:
+        done = mpi.run([sys.executable, "-m", "distrain_launch", "run", "-n", "2", str(script)])
+        assert done.stderr.endswith("  SyntaxError: invalid syntax\nRank 1 failed alike.\n")
+    else:
+        done = mpi.run_ranks(script, 2)
+        assert "SyntaxError: invalid syntax" in done.stderr
+    assert done.returncode == 1
+    note(way, "syntax error", "all", "start", done.returncode, done.seconds)

@@ -29,6 +29,8 @@ _START_S = 60.0
 _END_S = 20.0
 _PR_SET_PDEATHSIG = 1
 
+_AS_HOST = 'hostname "$0" && mount --bind "$1/hosts" /etc/hosts && shift && exec "$@"'
+
 _CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -59,8 +61,8 @@ KillWait=5
 FirstJobId={first_job}
 OverTimeLimit=0
 SlurmdParameters=config_overrides
-NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cores} State=UNKNOWN
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cores} State=UNKNOWN
+NodeName=node0 NodeHostname=node0 NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cores} State=UNKNOWN
+NodeName=node1 NodeHostname=node1 NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cores} State=UNKNOWN
 PartitionName=all Nodes=node[0-1] Default=YES MaxTime=60 State=UP OverSubscribe=NO
 """
 
@@ -109,6 +111,8 @@ class Cluster:
             folder=self.folder, host=host, ports=_free_ports(3), cores=CORES, first_job=first_job
         )
         (self.folder / "slurm.conf").write_text(text.lstrip())
+        names = "".join([f"127.0.0.1 {node}\n" for node in NODES])
+        (self.folder / "hosts").write_text(Path("/etc/hosts").read_text() + names)
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
         self._daemon(
             "munged",
@@ -123,16 +127,19 @@ class Cluster:
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged listens")
         self._daemon("slurmctld", "-D", "-i", "-f", self.environ["SLURM_CONF"])
         for node in NODES:
-            self._daemon("slurmd", "-D", "-N", node, "-f", self.environ["SLURM_CONF"])
+            self._daemon("slurmd", "-D", "-N", node, "-f", self.environ["SLURM_CONF"], host=node)
         self._wait(lambda: self._ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES), "idle nodes")
 
-    def _daemon(self, name: str, *options: str) -> None:
+    def _daemon(self, name: str, *options: str, host: str = "") -> None:
+        """Starts a daemon; it and its children see the host name, if there is one, in the place of the machine's."""
         program = _path(name)
         assert program is not None, name
+        # PMIx looks for its own node in the list by the name of the host.
+        naming = ["unshare", "--uts", "--mount", "sh", "-c", _AS_HOST, host, str(self.folder)] if host else []
         with (self.folder / f"{name}-{len(self._daemons)}.out").open("wb") as out:
             self._daemons.append(
                 subprocess.Popen(
-                    [program, *options],
+                    [*naming, program, *options],
                     cwd=self.folder,
                     env={**os.environ, **self.environ},
                     stdin=subprocess.DEVNULL,

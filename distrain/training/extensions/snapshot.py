@@ -170,7 +170,9 @@ class Snapshot(Extension):
         if comm.size > 1:
             said = comm.bcast_obj(None if failure is None else f"{type(failure).__name__}: {failure}")
             if said is not None and failure is None:
-                raise WorldError(f"rank 0 could not save {self.filename.format(trainer)!r} ({said})")
+                follower = WorldError(f"rank 0 could not save {self.filename.format(trainer)!r} ({said})")
+                follower.deserted = True
+                raise follower
         if failure is not None:
             raise failure
         self.saved_at = trainer.updater.iteration
