@@ -237,7 +237,7 @@ class FlatGroup:
         for param, rule in zip(self.params, self.rules, strict=True):
             if param._grad is None or not rule.enabled:
                 pattern.append(None)
-            elif rule.hooks or len(rule.hyperparam.__dict__) > 1:  # with a value of its own
+            elif rule.hooks or rule.hyperparam.has_own:
                 pattern.append(rule)
             else:
                 if first is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -193,14 +194,11 @@ class GradientMethod(PlacedOptimizer):
             return
         scaling = self._loss_scale
         scale = None if scaling is None else scaling.value
-        release = not config.keep_graph_on_report
+        # A dynamic scale is expected to be too large now and then; whether NumPy warns depends on the BLAS.
+        expected = np.errstate(over="ignore", invalid="ignore") if scaling and scaling.is_dynamic else nullcontext()
         try:
-            if scaling is not None and scaling.is_dynamic:
-                # It is expected to be too large now and then; whether NumPy warns depends on the BLAS.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    loss.backward(loss_scale=scale, scale=weight, release_graph=release)
-            else:
-                loss.backward(loss_scale=scale, scale=weight, release_graph=release)
+            with expected:
+                loss.backward(loss_scale=scale, scale=weight, release_graph=not config.keep_graph_on_report)
         except BaseException:
             if exchange is not None:
                 exchange.cancel()
@@ -215,11 +213,10 @@ class GradientMethod(PlacedOptimizer):
         return share.weight if share.ranks is None else share.weight * share.ranks / self.comm.size
 
     def _clear(self) -> None:
-        if self._cleargrads:
-            for param in self.params():
-                param._grad = param._grad_var = None  # as `cleargrad` does, without a call for each
-        else:
-            for param in self.params():
+        for param in self.params():
+            if self._cleargrads:
+                param.cleargrad()
+            else:
                 param.zerograd()
 
     def _step(self, run: Run) -> None:

@@ -35,6 +35,11 @@ class Hyperparameter:
         return parent
 
     @property
+    def has_own(self) -> bool:
+        """Whether any value is set here."""
+        return len(self.__dict__) > 1
+
+    @property
     def source(self) -> Hyperparameter:
         """Where all values can be read from: the parent while nothing is set here, which saves each its way there."""
         parent: Hyperparameter | None = self._parent

@@ -24,9 +24,11 @@ def test_a_child_follows_its_parent_until_it_has_its_own() -> None:
     assert child.lr == 0.1
     parent.lr = 0.2
     assert child.lr == 0.2
+    assert not child.has_own
     child.lr = 0.5
     parent.lr = 0.3
     assert (child.lr, parent.lr, child.momentum) == (0.5, 0.3, 0.9)
+    assert child.has_own
     assert child.parent is parent
     assert parent.parent is None
 
