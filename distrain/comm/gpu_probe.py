@@ -6,25 +6,21 @@ else does.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 
 import numpy as np
 
-from distrain import cuda
+from distrain import cuda, mortal
 
 AGREED = "MPI takes memory of GPUs"
 
 _COUNT = 2**18  # elements: small ones and large ones go different ways
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Says AGREED, or fails. The number of the GPU is in the command line."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))  # with the rank that asks
+    mortal.die_with(os.getppid())  # the rank that asks
     from mpi4py import MPI
 
     cuda.get_device_from_id(int(sys.argv[1])).use()

@@ -13,7 +13,6 @@ rank decides when they end.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import json
 import os
@@ -25,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-from distrain import wire
+from distrain import mortal, wire
 from distrain.env import THREAD_VARIABLES, without_launcher
 from distrain.iterators.feed import feeder
 
@@ -38,7 +37,6 @@ _BOOT = (
 )
 _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 _ONE_THREAD = (*THREAD_VARIABLES, "NUMEXPR_NUM_THREADS")
-_PR_SET_PDEATHSIG = 1
 _MAX_MESSAGE = 1 << 12
 _GRACE_S = 0.5
 
@@ -121,8 +119,7 @@ def _fork(
         return pidfd
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        if os.getppid() != nursery:
+        if not mortal.die_with(nursery):
             os._exit(0)
         control.close()
         for other in (announce, *children):

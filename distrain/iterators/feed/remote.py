@@ -10,7 +10,6 @@ dataset is that of this program; it never comes over the network.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import importlib.util
 import os
@@ -21,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from distrain import mortal
 from distrain.errors import ArgumentError, DistrainError, FeedError
 from distrain.iterators.feed.keys import feeder_keys, key_folder, make_key
 from distrain.iterators.feed.remote_feeder import Offer, Refused, work
@@ -30,7 +30,6 @@ _GRACE_S = 2.0
 _USAGE_ERROR = 2
 _REFUSED = 3  # exit code of a feeder whose dataset is not the rank's
 _REASON_NBYTES = 4000  # written to a pipe as a whole
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -205,8 +204,7 @@ def _fork(number: int, start: Callable[[int], NoReturn], reason: int, mask: set[
         return pid
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        if os.getppid() != supervisor:
+        if not mortal.die_with(supervisor):
             os._exit(0)
         for ignored in (signal.SIGINT, signal.SIGHUP):  # the supervisor decides
             signal.signal(ignored, signal.SIG_IGN)

@@ -6,7 +6,6 @@ gradients, see `shared`. It ends with the main process, however that ends.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import io
 import os
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distrain import backend, minibatch, rng
+from distrain import backend, minibatch, mortal, rng
 from distrain.config import config
 from distrain.links import Link
 from distrain.reporting import DictSummary, Reporter
@@ -68,7 +67,6 @@ _IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")  # t
 SHOW_STACKS = signal.SIGRTMAX
 """The signal at which a worker prints where it is, whatever it is doing."""
 
-_PR_SET_PDEATHSIG = 1
 _NOISE_ROWS = 2**32  # of a device: more than a minibatch has samples
 
 
@@ -97,7 +95,7 @@ def _end_with(pid: int, is_killed: bool) -> None:
     than the main one relies on a thread of its own.
     """
     if is_killed:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        mortal.die_with(pid)
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
