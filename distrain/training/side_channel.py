@@ -116,7 +116,7 @@ class SideChannel:
     def enter(self, name: str) -> None:
         """An extension is about to be called that is not among the `quick` ones; says so, since it may take long."""
         self._entered = time.perf_counter()
-        if self._comm is not None and self._comm.size > 1:
+        if self._comm is not None and self._comm.size > 1:  # "_Snapshot", as Chainer's files call it, is for no reader
             self._tell(name.lstrip("_"), max(_QUIET_CALL_S, _QUIET_CALLS * self._longest.get(name, 0.0)))
 
     def leave(self, name: str) -> None:

@@ -7,9 +7,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 from distrain import black_box
 from distrain import comm as comm_module
@@ -19,7 +18,8 @@ from distrain.errors import ArgumentError
 from distrain.reporting import RankState, Reporter
 from distrain.training import dry_run, output, stopping
 from distrain.training.budget import Budget
-from distrain.training.extension import Extension, RunsOn, checked_runs_on
+from distrain.training.entries import Active, Entry, agree_on_ranks, entry_of, split_active
+from distrain.training.extension import RunsOn
 from distrain.training.extensions.snapshot import Snapshot
 from distrain.training.persistents import average_over_ranks
 from distrain.training.same_data import require_same_data
@@ -27,23 +27,8 @@ from distrain.training.side_channel import SideChannel
 from distrain.training.snapshot_files import continue_job
 from distrain.training.stopping import Stopping
 from distrain.training.triggers import agreement
-from distrain.training.triggers.trigger import Trigger, get_trigger, never
+from distrain.training.triggers.trigger import get_trigger, never
 from distrain.training.updater import Updater
-
-
-@dataclass(eq=False)
-class _Entry:
-    """An extension as it was registered."""
-
-    name: str
-    extension: Any
-    trigger: Trigger
-    priority: int
-    call_before_training: bool
-    runs_on: RunsOn
-
-
-_Active: TypeAlias = tuple[Trigger, Callable[["Trainer"], Any], str]  # trigger, extension, name
 
 
 class Trainer:
@@ -83,7 +68,7 @@ class Trainer:
         self.observation: dict[str, Any] = {}
         self.reporter = Reporter()
         self.side_channel = SideChannel()
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._comm: Communicator | None = None
         self._stop_asked_at = -1  # iteration
         self._stops = False
@@ -150,26 +135,16 @@ class Trainer:
         Raises:
             ArgumentError: it cannot be called, or the trigger, the name or `runs_on` is impossible.
         """
-        if not callable(extension):
-            raise ArgumentError(f"an extension is an Extension or a function of the trainer, not {extension!r}")
-        if name is None:
-            name = _name(extension)
-        if name == "training":
-            raise ArgumentError("'training' is no name for an extension; choose another")
-        unique, ordinal = name, 0
-        while unique in self._entries:
-            ordinal += 1
-            unique = f"{name}_{ordinal}"
-        if isinstance(extension, Extension):
-            extension.name = unique
-        self._entries[unique] = _Entry(
-            unique,
+        entry = entry_of(
             extension,
-            get_trigger(getattr(extension, "trigger", Extension.trigger) if trigger is None else trigger),
-            getattr(extension, "priority", Extension.priority) if priority is None else priority,
-            call_before_training or invoke_before_training or getattr(extension, "invoke_before_training", False),
-            checked_runs_on(runs_on or getattr(extension, "runs_on", Extension.runs_on)),
+            name,
+            trigger,
+            priority,
+            call_before_training or invoke_before_training,
+            runs_on,
+            taken=self._entries,
         )
+        self._entries[entry.name] = entry
 
     def get_extension(self, name: str) -> Any:
         """The extension of that name.
@@ -186,7 +161,7 @@ class Trainer:
         """All extensions in the order in which they run, those of other ranks included."""
         return [entry.extension for entry in self._sorted_entries()]
 
-    def _sorted_entries(self) -> list[_Entry]:
+    def _sorted_entries(self) -> list[Entry]:
         return sorted(self._entries.values(), key=lambda entry: -entry.priority)
 
     def run(self, show_loop_exception_msg: bool = True) -> None:
@@ -228,7 +203,7 @@ class Trainer:
             stopping.say(self.comm, self._last_words)
             raise SystemExit(stopping.CODE)
 
-    def _train(self, entries: list[_Entry], show_loop_exception_msg: bool, figures: dry_run.Figures | None) -> None:
+    def _train(self, entries: list[Entry], show_loop_exception_msg: bool, figures: dry_run.Figures | None) -> None:
         """The loop or the dry run, and what must be done after it in any case."""
         try:
             with self.reporter:
@@ -247,7 +222,7 @@ class Trainer:
             raise failure
         black_box.end_training(self.elapsed_time)
 
-    def _finalize(self, entries: list[_Entry], failure: BaseException | None) -> BaseException | None:
+    def _finalize(self, entries: list[Entry], failure: BaseException | None) -> BaseException | None:
         """Calls every `finalize`; returns the first exception, which notes the others."""
         self._final_elapsed_time = self.elapsed_time
         for entry in entries:
@@ -256,7 +231,7 @@ class Trainer:
         failure = _call("finalize of the updater", failure, self.updater.finalize)
         return _call("the end of the side channel", failure, self.side_channel.close)
 
-    def _begin(self, entries: list[_Entry]) -> bool:
+    def _begin(self, entries: list[Entry]) -> bool:
         """Everything before the first step; returns whether the training is complete already."""
         self._agree_with_ranks()
         self.side_channel.open(self)
@@ -281,7 +256,7 @@ class Trainer:
         self._running = None
         return complete
 
-    def _rehearse(self, entries: list[_Entry], figures: dry_run.Figures) -> None:
+    def _rehearse(self, entries: list[Entry], figures: dry_run.Figures) -> None:
         """One step, and each extension that can ever run."""
         self._begin(entries)
         with self.reporter.scope({}):
@@ -295,7 +270,7 @@ class Trainer:
             figures.save_and_load(self)
         self._running = None
 
-    def _loop(self, entries: list[_Entry]) -> None:
+    def _loop(self, entries: list[Entry]) -> None:
         """From the first agreement to the last step."""
         if self._begin(entries):
             return
@@ -303,7 +278,7 @@ class Trainer:
         update = updater.update
         side, quick = self.side_channel, self.side_channel.quick
         reporter = self.reporter
-        active, last = self._active(entries)
+        active, last = split_active(self._sorted_entries(), entries)
         with reporter.scope({}), Stopping(self.comm) as signals:
             budget = Budget(self.comm, signals.grace_s)
             while not self.stops():
@@ -331,19 +306,7 @@ class Trainer:
         for optimizer in self.updater.get_all_optimizers().values():
             average_over_ranks(optimizer.target, self.comm)
 
-    def _active(self, entries: list[_Entry]) -> tuple[list[_Active], list[_Active]]:
-        """What is asked after each update; apart from it the savers of the trainer that come last."""
-        active = [
-            (entry.trigger, entry.extension if entry in entries else _nothing, entry.name)
-            for entry in self._sorted_entries()
-            if entry in entries or agreement.is_collective(entry.trigger)
-        ]
-        first = len(active)
-        while first and getattr(self._entries[active[first - 1][2]].extension, "saves_trainer", False):
-            first -= 1
-        return active[:first], active[first:]
-
-    def _save(self, savers: list[_Active]) -> bool:
+    def _save(self, savers: list[Active]) -> bool:
         """Calls the savers that are due; returns whether any was. Each file has the state after this iteration of all
         triggers and savers."""
         due = []
@@ -388,14 +351,7 @@ class Trainer:
             return
         iterators = {f"iterator {name!r}": one for name, one in getattr(self.updater, "_iterators", {}).items()}
         require_same_data(self.comm, iterators)
-        mine = {entry.name: entry.runs_on for entry in self._entries.values()}
-        everybody = self.comm.allgather_obj(mine)
-        for name, entry in self._entries.items():
-            theirs = [other.get(name) for other in everybody]
-            if None in theirs:
-                agreement.decide_among(entry.trigger, comm_module.local())
-            if any(runs_on != "all" for runs_on in theirs) and hasattr(entry.extension, "comm"):
-                entry.extension.comm = comm_module.local()
+        agree_on_ranks(self.comm, self._entries)
 
     def _show(self, error: BaseException) -> None:
         comm = self.comm
@@ -422,15 +378,6 @@ class Trainer:
         elapsed = lenient("_snapshot_elapsed_time", self.elapsed_time)
         if not serializer.is_writer:
             self._snapshot_elapsed_time = elapsed
-
-
-def _name(extension: Any) -> str:
-    given = getattr(extension, "name", None) or getattr(extension, "default_name", None)
-    return str(given or getattr(extension, "__name__", type(extension).__name__))
-
-
-def _nothing(trainer: Trainer) -> None:
-    """Stands for an extension of rank 0 whose trigger asks all ranks."""
 
 
 def _serialize(obj: Any, serializer: Any) -> None:

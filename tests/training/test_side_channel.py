@@ -312,7 +312,7 @@ def test_a_killed_rank_leaves_a_whole_file_and_nobody_waits(run_ranks, tmp_path,
 
 
 PHASES = """
-@training.make_extension(trigger=training.triggers.ManualScheduleTrigger(4, "iteration"))
+@training.make_extension(trigger=training.triggers.ManualScheduleTrigger(4, "iteration"), default_name="_slow")
 def slow(trainer):
     if rank == 0:
         wait_until(lambda: [state.phase for state in trainer.rank_states] == ["slow"] * size)
