@@ -89,8 +89,8 @@ def _unlink_shared_memory(maps: Path = Path("/proc/self/maps")) -> None:
     """Takes the names of MPICH's shared memory away, once all ranks have mapped it.
 
     MPICH itself does so at its end, which a killed rank never comes to. The memory would be taken until the machine
-    restarts, and a job of Slurm that is started again under its number would meet the old file: the names are made of
-    the numbers of job and step, and MPI_Init ends with "Out of memory".
+    restarts; and since the names are made of the numbers of Slurm's job and step, a job that is started again under its
+    number can meet the old file, and end in MPI_Init with "Out of memory".
     """
     with suppress(OSError):  # no Linux
         for path in set(re.findall(r" (/dev/shm/mpich_shm_\w+)$", maps.read_text(), re.MULTILINE)):

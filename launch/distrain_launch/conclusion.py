@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distrain.errors import LaunchError
 from distrain_launch.report import STOPPED, Rank, describe, exit_code, first_failure, kind_of, signal_name
@@ -63,6 +63,12 @@ def conclude(ranks: Sequence[Rank], expected: int, end: End) -> Attempt:
     Raises:
         LaunchError: mpiexec did not start them all.
     """
+    attempt = _outcome(ranks, expected, end)
+    first = next((rank for rank in ranks if rank.rank == 0), None)
+    return attempt if first is None else replace(attempt, before=first.before, trained=first.trained)
+
+
+def _outcome(ranks: Sequence[Rank], expected: int, end: End) -> Attempt:
     found = first_failure(ranks)
     iteration = max((rank.iteration for rank in ranks), default=-1)
     if end.signal is not None:

@@ -122,7 +122,7 @@ class OnHosts:
         return Crew([Place(None, (), 1)] * start.ranks, start.command, abroad, reason)
 
 
-def here(given: str | None) -> Callable[[int], Starter]:
+def local_starter(given: str | None) -> Callable[[int], Starter]:
     """What starts ranks on this machine; a single one needs no mpiexec.
 
     Args:

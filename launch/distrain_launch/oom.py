@@ -42,13 +42,9 @@ class Watch:
             return ""
         if after == self.before:
             return "not by the kernel for want of memory, so by somebody, or by the batch system"
-        limits = [(limit, folder) for folder in self.folders if (limit := self._limit(folder)) is not None]
-        if not limits:
-            return "the kernel killed it because memory ran out (OOM)"
-        mib = min(limits)[0] / 2**20
-        return (
-            f"the kernel killed it because memory ran out (OOM); its control group {self.path} may have {mib:.0f} MiB"
-        )
+        cause = "the kernel killed it because memory ran out (OOM)"
+        limits = [limit for folder in self.folders if (limit := self._limit(folder)) is not None]
+        return f"{cause}; its control group {self.path} may have {min(limits) / 2**20:.0f} MiB" if limits else cause
 
     def _limit(self, folder: Path) -> int | None:
         try:

@@ -55,10 +55,10 @@ def variables(environ: Mapping[str, str] = os.environ) -> Iterator[dict[str, str
 def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, say: Callable[[str], None]) -> int:
     """Runs a job, again after a failure; returns its last exit code.
 
-    A job that ends well, was told to end, or has stopped to be started again by others (code 75) is over; a signal that
-    asks for that also counts while ranks start, when it ends them. Over is a job as well
-    that fails twice in the same way without having come further, since it would do so again. What has once been started
-    and cannot be started again, because a host does not answer, is tried later.
+    Over is a job that ends well, that was told to end, that has stopped to be started again by others (code 75), or
+    that fails twice in the same way without having come further, since it would do so again. A signal for such a stop
+    that ends ranks in which no training runs counts like one that was heard. What has once been started and cannot be
+    started again, because a host does not answer, is tried later.
 
     Args:
         start: runs the job once with more variables; the second argument says whether it is a restart.
@@ -70,23 +70,25 @@ def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, sa
     """
     delay, before, began, trained_before = restarts.delay_s, None, time.monotonic(), 0.0
     for number, more in enumerate(variables()):
+        came_further = False
         try:
             attempt = start(more, number > 0)
         except LaunchError as error:
             if number == 0:
                 raise
             say(f"distrain: {error}\n")
-            attempt, came_further = Attempt(_NOT_STARTED, failure=""), False
+            attempt = Attempt(_NOT_STARTED, failure="")
         else:
             if before is None:
                 trained_before = attempt.before
+            if attempt.failure is None and number > 0 and attempt.trained > 0:
+                say(effective(number, attempt.trained - trained_before, time.monotonic() - began))
+            unheard = _unheard(attempt)
+            if unheard is not None:
+                say(f"distrain: {signal_name(unheard)} came when no training ran: start it again to continue.\n")
+                return STOPPED
             if attempt.failure is None:
-                if number > 0 and attempt.trained > 0:
-                    say(effective(number, attempt.trained - trained_before, time.monotonic() - began))
-                return _told(attempt.code - 128, say) if attempt.code == 128 + signal.SIGTERM else attempt.code
-            unheard = next((number for number in _STOPPING if attempt.failure.startswith(f"{-number} ")), None)
-            if unheard is not None:  # ranks that start, or have come to their end, do not hear it
-                return _told(unheard, say)
+                return attempt.code
             if before is not None and is_loop(before, attempt):
                 where = _where(attempt)
                 say(f"distrain: not started again: it has failed twice in the same way{where}.\n{_first(before)}")
@@ -118,10 +120,11 @@ def effective(restarts: int, trained_s: float, whole_s: float) -> str:
     )
 
 
-def _told(number: int, say: Callable[[str], None]) -> int:
-    """The code of a job that got a signal to make room at a moment when no training ran that could save itself."""
-    say(f"distrain: {signal_name(number)} came when no training ran: start it again to continue.\n")
-    return STOPPED
+def _unheard(attempt: Attempt) -> int | None:
+    """The signal for a stop that has ended ranks in which no training ran that could save itself; None if none has."""
+    if attempt.failure is None:
+        return signal.SIGTERM if attempt.code == 128 + signal.SIGTERM else None
+    return next((number for number in _STOPPING if attempt.failure.startswith(f"{-number} ")), None)
 
 
 def told_to_end(number: int, say: Callable[[str], None]) -> Attempt:

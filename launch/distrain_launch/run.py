@@ -14,12 +14,13 @@ from distrain.env import rank_info
 from distrain.errors import ArgumentError, LaunchError
 from distrain_launch import plan, restart, several
 from distrain_launch.conclusion import Attempt
-from distrain_launch.crew import Muster, OnHosts, OnThisMachine, check_mpi, has_mpi, here
+from distrain_launch.crew import Muster, OnHosts, OnThisMachine, check_mpi, has_mpi, local_starter
 from distrain_launch.hardware import Hardware
+from distrain_launch.job import Job
 from distrain_launch.output import Output
 from distrain_launch.restart import Restarts
 from distrain_launch.several import Wish
-from distrain_launch.supervise import Job, Supervisor
+from distrain_launch.supervise import Supervisor
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _muster(request: Request) -> tuple[Muster | None, int]:
     ranks = request.ranks or _choose(request, hardware)
     if ranks == 1 and is_plain:
         return None, 1
-    return OnThisMachine(ranks, request.min_n, hardware, request.all_gpus, here(request.mpiexec)), ranks
+    return OnThisMachine(ranks, request.min_n, hardware, request.all_gpus, local_starter(request.mpiexec)), ranks
 
 
 def _choose(request: Request, hardware: Hardware) -> int:

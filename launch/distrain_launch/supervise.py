@@ -21,21 +21,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from distrain.env import RankInfo, rank_info
+from distrain.env import rank_info
 from distrain.errors import LaunchError
 from distrain_launch import collectives, keeper, report
-from distrain_launch.abroad import Abroad
 from distrain_launch.conclusion import Attempt, End, conclude
-from distrain_launch.door import Connection, Door, LocalDoor
+from distrain_launch.door import Connection
+from distrain_launch.job import Job
 from distrain_launch.keeper import Inbox, pack
 from distrain_launch.mortal import die_with
 from distrain_launch.mpiexec import Command
 from distrain_launch.output import ERR, OUT, Output
-from distrain_launch.plan import Place
 from distrain_launch.report import Rank
 from distrain_launch.screen import Lines
 from distrain_launch.signals import ENDING, Signals
@@ -47,39 +45,6 @@ _REAP_S = 0.3  # from the death of a keeper to the visible end of a killed mpiex
 _DESERTER_S = 5.0  # after a rank that ended without a failure while others go on
 _GIVE_UP_S = 3.0  # after SIGKILL
 _MPIEXEC_S = 5.0  # from the end of the ranks to that of mpiexec
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the ranks get.
-
-    Attributes:
-        places: what each rank gets, in their order; where they run on several hosts only their number counts.
-        variables: what all of them find in their environment.
-        log_dir: folder for a file of what each rank prints; None: there are none.
-        shutdown_timeout: seconds from Ctrl-C to the end of ranks that do not end by themselves.
-        grace: seconds from SIGTERM, or from the first rank that has stopped to be started again, to that end.
-        abroad: the hosts, if they are not this machine alone.
-    """
-
-    places: Sequence[Place]
-    variables: Mapping[str, str] = field(default_factory=dict)
-    log_dir: Path | None = None
-    shutdown_timeout: float = 10.0
-    grace: float = 60.0
-    abroad: Abroad | None = None
-
-    def door(self) -> Door:
-        """Where the keepers are waited for."""
-        return LocalDoor(len(self.places)) if self.abroad is None else self.abroad.door(len(self.places))
-
-    def place(self, info: RankInfo, hello: Mapping[str, Any]) -> Place:
-        """What a rank gets, from what its keeper tells.
-
-        Raises:
-            LaunchError: it cannot run on that host.
-        """
-        return self.places[info.rank] if self.abroad is None else self.abroad.place(info, hello)
 
 
 @dataclass(slots=True)
@@ -424,5 +389,4 @@ class Supervisor:
         )
         attempt = conclude(list(self.ranks.values()), len(self.job.places), end)
         self.output.say(attempt.words)
-        first = self.ranks.get(0)
-        return attempt if first is None else replace(attempt, before=first.before, trained=first.trained)
+        return attempt

@@ -110,3 +110,8 @@ def test_kind_and_iteration_of_a_failure(job: list[Rank], more: dict[str, Any], 
 def test_ranks_that_were_never_started() -> None:
     with pytest.raises(LaunchError, match=r"code 7 when 1 of 2 ranks had started.*command was: .* -n 2 'a b'"):
         conclude([rank(0)], 2, End(COMMAND, code=7))
+
+
+def test_times_of_training_are_those_of_rank_0() -> None:
+    found = conclude([rank(1, before=9.0, trained=9.0), rank(0, before=1.0, trained=3.0)], 2, End(COMMAND))
+    assert (found.before, found.trained) == (1.0, 3.0)

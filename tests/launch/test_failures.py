@@ -127,13 +127,13 @@ def began(folder: Path) -> float:
     return min(float(text) for path in folder.glob("began-*") if (text := path.read_text()))  # "": killed meanwhile
 
 
-def check_report(stderr: str, fault: str, victim: str, moment: str) -> None:
+def check_report(stderr: str, fault: str, victim: str, moment: str, host: str) -> None:
     """The report is there once, and it is the last thing that was printed."""
     expected = FAULTS[fault]
     *_, report = re.split(r"^(?=rank \d of 2 on )", stderr, flags=re.MULTILINE)
     number = "[01]" if victim == "all" else victim
     when = "" if moment == "start" else ", iteration 3,"
-    assert re.match(rf"rank {number} of 2 on \S+ \(pid \d+\){when} ", report), stderr
+    assert re.match(rf"rank {number} of 2 on {host} \(pid \d+\){when} ", report), stderr
     assert expected.words in report, stderr
     if expected.code > 128 and (victim, moment) == ("1", "step"):  # it could not say itself where it was
         assert re.search(r"^The last collectives:\n  rank 0: .*\n  rank 1: in none; the last was ", report, re.M)
@@ -174,7 +174,7 @@ def run_with_launcher(
         done = mpi.run([*(before or []), *command], env=ON_CPU, timeout=60)
     assert list(folder.glob("began-*")), f"it did not come to its failure\n{done.stdout}\n{done.stderr}"
     seconds = time.time() - began(folder)
-    check_report(done.stderr, fault, victim, moment)
+    check_report(done.stderr, fault, victim, moment, "node[01]" if before else re.escape(os.uname().nodename))
     assert done.returncode == FAULTS[fault].code
     assert seconds < SLACK_S + FILLING_S * fault.startswith("OOM")
     if python == sys.executable:
