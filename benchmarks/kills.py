@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.turns import thread_limits
+from benchmarks.launch import environment
 
 SNAPSHOT, REST = 10, 50  # iterations
 UNITS = 100
@@ -86,28 +86,11 @@ class Job:
     def __init__(self, out: Path, ranks: int, last: int, *options: str) -> None:
         out.mkdir(exist_ok=True)
         self._out, self._ranks = out, ranks
-        paths = [os.getcwd(), os.path.join(os.getcwd(), "launch"), os.environ.get("PYTHONPATH", "")]
-        run = [
-            sys.executable,
-            "-m",
-            "distrain_launch",
-            "run",
-            "-n",
-            str(ranks),
-            "--reproducible",
-            "--seed",
-            "1",
-            *options,
-        ]
+        run = [sys.executable, "-m", "distrain_launch", "run", "-n", str(ranks), "--reproducible", "--seed", "1"]
         self._began = time.monotonic()
         self._child = subprocess.Popen(
-            [*run, __file__, "--work", str(out), str(last)],
-            env={
-                **os.environ,
-                **thread_limits(1),
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                "DISTRAIN_JOB": "kills",
-            },
+            [*run, *options, __file__, "--work", str(out), str(last)],
+            env={**environment(), "DISTRAIN_JOB": "kills"},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
