@@ -1,8 +1,9 @@
 """The fast lane of a communicator: collectives on flat arrays, without the comparison before each.
 
-The gradients of every step go this way. The ranks have agreed before on dtypes, lengths and order (see
-`optimizers/agreement.py`), and nothing else uses the channel's own MPI communicator, so its calls can only meet each
-other. A rank that never comes is noticed by the watch (`comm/watch.py`).
+The gradients of every step go this way, and what `Communicator.allreduce` sums after its comparison. The ranks have
+agreed before on dtypes, lengths and order (see `optimizers/agreement.py`), and nothing else uses the channel's own MPI
+communicator, so its calls can only meet each other. They meet in the order of the program: a call comes after all that
+were given to the channel's thread before (`sender`). A rank that never comes is noticed by the watch (`comm/watch.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from distrain.backend import Array
 from distrain.comm import gpu_way, record
 from distrain.comm.gpu_sum import GpuSum, StagedSum
 from distrain.comm.record import Name, dtype_name
+from distrain.comm.sender import Sender
 from distrain.comm.waits import Op
 from distrain.cuda import is_gpu_array
 
@@ -41,6 +43,14 @@ class Channel(ABC):
 
     max_count = 2**30
     may_thread = True
+    _sender: Sender | None = None
+
+    @property
+    def sender(self) -> Sender:
+        """The thread that makes calls of this channel while another one computes; one for all who want that."""
+        if self._sender is None:
+            self._sender = Sender(self)
+        return self._sender
 
     @abstractmethod
     def allreduce(self, flat: Flat) -> None:
@@ -142,6 +152,8 @@ class MpiChannel(Channel):
         return self._gpu_sum
 
     def _enter(self, action: bytes, flat: Flat) -> None:
+        if self._sender is not None:
+            self._sender.settle()
         self._count += 1
         self._slot.enter((action, self._count, flat), self._count, action, flat.size, dtype_name(flat.dtype))
 
@@ -198,6 +210,8 @@ class MpiChannel(Channel):
 
     def close(self) -> None:
         """Gives the MPI communicator back."""
+        if self._sender is not None:
+            self._sender.settle()
         if self._gpu_sum is not None:
             self._gpu_sum.close()
         record.drop_slot(self._slot)

@@ -13,7 +13,6 @@ thread sends in a fixed order as the backward pass fills them. Which is faster i
 from __future__ import annotations
 
 import time
-import weakref
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from distrain.errors import WorldError
 from distrain.optimizers.buckets import Bucket, cut, in_order
 from distrain.optimizers.exchange_plan import ExchangePlan
 from distrain.optimizers.flat import FlatGroup
-from distrain.optimizers.sender import Sender
 
 
 class Exchange:
@@ -51,7 +49,6 @@ class Exchange:
         self._numbers = {id(param): (g, i) for g, group in enumerate(groups) for i, param in enumerate(group.params)}
         self._bucket_bytes: int | None = None
         self._buckets: list[Bucket] = []
-        self._sender: Sender | None = None
         self._step: _Step | None = None
         self._late = _LateSums(self._wires) if plan.is_double else None
 
@@ -135,11 +132,9 @@ class Exchange:
         return self._buckets
 
     def send(self, bucket: Bucket) -> None:
-        """Sums a bucket in the thread that does nothing else."""
-        if self._sender is None:
-            self._sender = Sender(self)
+        """Sums a bucket in the channel's thread."""
         stream = cuda.current_stream() if cuda.is_gpu_array(self._groups[bucket.group].buffer) else None
-        self._sender.send(self._sum_on, stream, bucket.group, bucket.start, bucket.stop)
+        self._comm.channel.sender.send(self._sum_on, stream, bucket.group, bucket.start, bucket.stop)
 
     def _sum_on(self, stream: Any, g: int, start: int, stop: int) -> None:
         """In the sender's thread, on the stream of the training thread: what that has begun there comes first."""
@@ -196,18 +191,13 @@ class Exchange:
             return
         for bucket in self._cut(size)[0 if step is None else step.sent :]:
             self.send(bucket)
-        if self._sender is not None:
-            self._sender.wait()
+        self._comm.channel.sender.settle()
 
     def _swap(self, late: _LateSums, weight: float) -> None:
         """Takes the sums of the last step, and has those of this one made."""
-        if self._sender is None:
-            self._sender = Sender(self)
-            # At the end of the program too: MPI must not end in a call. Younger finalizers run first, so this waits
-            # before the sender's own tells its thread to end.
-            weakref.finalize(self, self._sender.wait)
-        self._sender.wait()
-        for param in self._loose:  # while the thread rests, so that all ranks make their calls in one order
+        sender = self._comm.channel.sender
+        sender.settle()
+        for param in self._loose:
             _exchange_one(self._comm, weight, param)
         for g, group in enumerate(self._groups):
             late.load(g, group)
@@ -219,7 +209,7 @@ class Exchange:
                     param.cleargrad()
         late.turn()
         for sums in late.received:
-            self._sender.send(_summed, self._comm, sums)
+            sender.send(_summed, self._comm, sums)
 
     def _prepare(self, group: FlatGroup, weight: float) -> None:
         has_grad = [param._grad is not None for param in group.params]

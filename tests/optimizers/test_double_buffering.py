@@ -90,6 +90,42 @@ def test_a_slow_network_hides_behind_the_computing(run_ranks, mpi_python):
     run_ranks(SLOW, 2, python=mpi_python).check()
 
 
+OTHERS = """
+import random, sys, time
+import numpy as np
+import distrain.links as L
+from distrain import comm, optimizers
+
+world = comm.world()
+chance = random.Random(world.rank)
+channel, sum_by_mpi = world.channel, world.channel._sum_by_mpi
+
+def sum_later(flat):
+    time.sleep(chance.random() * 4e-3)
+    sum_by_mpi(flat)
+
+channel._sum_by_mpi = sum_later
+models = [L.Classifier(L.Linear(4, size)) for size in (3, 5)]
+both = [optimizers.SGD(0.1).setup(model) for model in models]
+for optimizer in both:
+    optimizer.use_exchange(sys.argv[1], bucket_bytes=16)
+x, t = np.full((2, 4), 1.0 + world.rank, np.float32), np.zeros(2, np.int32)
+for step in range(40):
+    for optimizer, model in zip(both, models):
+        optimizer.update(model, x, t)
+        time.sleep(chance.random() * 2e-3)
+    assert world.allreduce(np.array([step, 1])).tolist() == [2 * step, 2]
+digest = [param.array.tobytes().hex() for model in models for _, param in sorted(model.namedparams())]
+assert world.allgather_obj(digest) == [digest] * 2
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("how", ["double", "buckets"])
+def test_sums_of_others_meanwhile_come_in_the_same_order_on_all_ranks(run_ranks, mpi_python, how):
+    run_ranks(OTHERS, 2, how, python=mpi_python).check()
+
+
 UNUSED = """
 import numpy as np
 import distrain

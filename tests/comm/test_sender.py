@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from distrain.optimizers.sender import Sender
+from distrain.comm.sender import Sender
 
 
 class Owner:
@@ -49,3 +49,36 @@ def test_the_thread_ends_with_its_owner() -> None:
     gc.collect()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_settling_waits_for_what_was_sent_but_not_in_the_thread_itself() -> None:
+    owner = Owner()
+    sender = Sender(owner)
+    sender.settle()
+    calls: list[int] = []
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def call() -> None:
+        arrived.set()
+        assert go_on.wait(10)
+        sender.settle()
+        calls.append(1)
+
+    sender.send(call)
+    assert arrived.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    sender.settle()
+    assert calls == [1]
+
+
+def test_what_was_sent_is_done_before_the_thread_ends() -> None:
+    owner = Owner()
+    calls: list[int] = []
+    go_on = threading.Event()
+    sender = Sender(owner)
+    sender.send(go_on.wait, 10)
+    sender.send(calls.append, 1)
+    threading.Timer(0.1, go_on.set).start()
+    del owner
+    gc.collect()
+    assert calls == [1]
