@@ -63,7 +63,7 @@ class Slot:
         op: what it waits for; None while it does not wait.
         count: the last one that was entered, as `enter` was told.
         calls: by action, how often it was entered.
-        seen, since: the `op` that the watch last saw, and when it first did, as `time.monotonic` tells.
+        seen, since: the `op` that the watch last saw, and when it first did, on the watch's clock.
     """
 
     __slots__ = ("_place", "_who", "calls", "count", "describe", "lane", "name", "op", "seen", "since")

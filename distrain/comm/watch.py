@@ -9,6 +9,7 @@ Guarantees, where MPI lets several threads call it (the others compare before ev
   because a rank may have good reasons to take its time. So does a collective that does not end once all have come.
 - The limit is `DISTRAIN_COLLECTIVE_TIMEOUT` seconds (30), or five times the 99th percentile of what the rank has waited
   for in collectives of this kind (`deadlines.py`), whichever is longer.
+- Time in which this rank was stopped itself does not count, so a job that is suspended as a whole goes on as it was.
 
 Each rank that waits for more than a second says so to rank 0, which decides.
 """
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distrain.awake import AwakeClock
 from distrain.comm import record
 from distrain.comm.deadlines import Deadlines
 from distrain.comm.record import Slot
@@ -36,6 +38,7 @@ _TICK_S = 0.25
 _PATIENCE_S = 1.0  # a shorter wait is not worth a word
 _ANSWER_S = 5.0
 _END = 10  # times the limit, after which the job ends
+_LONGEST_TICK_S = 2.0  # a busy machine may be late; whatever takes longer is a pause of this process
 _STATES, _HEARD, _QUESTION, _ANSWER, _GO = 1, 2, 3, 4, 5  # tags
 
 Wait = tuple[Op, float, float]
@@ -65,7 +68,7 @@ class _Inquiry:
     """Questions to ranks that others wait for, and to these.
 
     Attributes:
-        asked: when, as `time.monotonic` tells.
+        asked: when, on the watch's clock.
         late: whom others wait for.
         answers: where they are: the stack, and what they have come to in each lane.
     """
@@ -94,6 +97,7 @@ class Watch:
         self._size: int = mpi_comm.Get_size()
         self._timeout_s = timeout_s(os.environ.get(VARIABLE))
         self._end = threading.Event()
+        self._now = AwakeClock(_LONGEST_TICK_S)
         self._known: dict[int, Waiting] = {}  # on rank 0: who waits
         self._deadlines = Deadlines(self._timeout_s)
         self._told: list[Wait] = []
@@ -133,7 +137,7 @@ class Watch:
 
     def _tell(self) -> None:
         """Says to rank 0 what this rank waits for, and that it does not any more."""
-        now = time.monotonic()
+        now = self._now()
         waits: list[Wait] = []
         for slot in list(record.slots):
             op = slot.op
@@ -166,11 +170,11 @@ class Watch:
             self._comm.recv(None, 0, _QUESTION)
             self._comm.send((_stack(), record.progress()), 0, _ANSWER)
         if not self._told:
-            self._heard = time.monotonic()
+            self._heard = self._now()
         while self._comm.Iprobe(0, _HEARD):
             self._comm.recv(None, 0, _HEARD)
-            self._heard = time.monotonic()
-        if time.monotonic() - self._heard > max(self._timeout_s, _ANSWER_S):
+            self._heard = self._now()
+        if self._now() - self._heard > max(self._timeout_s, _ANSWER_S):
             time.sleep(_TICK_S * self._rank)  # one of them is enough
             what = " and ".join(op.text for op, _, _ in self._told)
             self._fail(
@@ -197,7 +201,7 @@ class Watch:
         if not waits:
             self._known.pop(rank, None)
             return
-        now, known = time.monotonic(), self._known.get(rank)
+        now, known = self._now(), self._known.get(rank)
         ops = [op for op, _, _ in waits]
         first = known.first if known is not None and known.ops == ops else now
         _, seconds, limit_s = max(waits, key=lambda wait: wait[1] - wait[2])
@@ -210,11 +214,11 @@ class Watch:
         if self._inquiry is not None:
             self._conclude(self._inquiry)
             return
-        op, late = find_late(self._known, time.monotonic(), _ANSWER_S)
+        op, late = find_late(self._known, self._now(), _ANSWER_S)
         if op is None:
             self._end_what_hangs()
         elif op.key not in self._warned or self._is_over(op):
-            self._inquiry = _Inquiry(time.monotonic(), late, {})
+            self._inquiry = _Inquiry(self._now(), late, {})
             for rank in (late | self._known.keys()) - {0}:
                 self._comm.send(None, rank, _QUESTION)
             self._inquiry.answers[0] = _stack(), record.progress()
@@ -244,12 +248,12 @@ class Watch:
         return any(op in w.ops and w.seconds > _END * w.limit_s for w in self._known.values())
 
     def _conclude(self, inquiry: _Inquiry) -> None:
-        op, late = find_late(self._known, time.monotonic(), _ANSWER_S)
+        op, late = find_late(self._known, self._now(), _ANSWER_S)
         if op is None or not late & inquiry.late:  # they have come meanwhile
             self._inquiry = None
             return
         silent = late - inquiry.answers.keys()
-        if silent and time.monotonic() - inquiry.asked < _ANSWER_S:
+        if silent and self._now() - inquiry.asked < _ANSWER_S:
             return
         self._inquiry = None
         self._warned.add(op.key)

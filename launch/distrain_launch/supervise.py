@@ -7,6 +7,7 @@
   wish to save their training, SIGKILL at once.
 - A signal is passed on to every rank, once. After INT or TERM they have a while to end by themselves; another one of
   these ends them at once.
+- Ctrl-Z stops the ranks with the launcher, and `fg` or `bg` lets all go on; no time limit runs meanwhile.
 - A rank that has stopped to be started again (code 75) gives the others a while to do the same.
 - Nobody outlives the job: keepers see that the launcher is gone, the launcher buries what mpiexec leaves.
 """
@@ -21,16 +22,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from distrain.awake import AwakeClock
 from distrain.env import rank_info
 from distrain.errors import LaunchError
 from distrain_launch import collectives, keeper, report
 from distrain_launch.conclusion import Attempt, End, conclude
-from distrain_launch.door import Connection
 from distrain_launch.job import Job
-from distrain_launch.keeper import Inbox, pack
+from distrain_launch.line import Line
 from distrain_launch.mortal import die_with
 from distrain_launch.mpiexec import Command
 from distrain_launch.output import ERR, OUT, Output
@@ -45,22 +45,8 @@ _REAP_S = 0.3  # from the death of a keeper to the visible end of a killed mpiex
 _DESERTER_S = 5.0  # after a rank that ended without a failure while others go on
 _GIVE_UP_S = 3.0  # after SIGKILL
 _MPIEXEC_S = 5.0  # from the end of the ranks to that of mpiexec
-
-
-@dataclass(slots=True)
-class _Line:
-    """The connection to the keeper of a rank."""
-
-    socket: Connection
-    inbox: Inbox = field(default_factory=Inbox)
-    rank: Rank | None = None
-    pid: int = 0
-
-    def send(self, kind: int, content: bytes | dict[str, Any] = b"") -> None:
-        try:
-            self.socket.sendall(pack(kind, content))
-        except OSError:  # its end is read where everything is read
-            return
+_LOOK_S = 1.0  # at the clock, while a time limit runs
+_LONGEST_LOOK_S = 2.0  # whatever takes longer is a pause of the launcher
 
 
 def keeper_command(path: str, program: Sequence[str]) -> list[str]:
@@ -86,9 +72,10 @@ class Supervisor:
         self.door = job.door()
         self.command = command(keeper_command(self.door.address, program))
         self.selector = selectors.DefaultSelector()
-        self.lines: list[_Line] = []
+        self.lines: list[Line] = []
         self.ranks: dict[int, Rank] = {}
         self.received: list[int] = []
+        self.now = AwakeClock(_LONGEST_LOOK_S)
         self.decide_at: float | None = None  # what has failed first will be known then
         self.kill_at: float | None = None
         self.give_up_at: float | None = None  # on processes that even SIGKILL does not end
@@ -106,7 +93,7 @@ class Supervisor:
         Raises:
             LaunchError: the ranks cannot be started.
         """
-        with Signals(more=[signal.SIGCHLD]) as signals:
+        with Signals(more=[signal.SIGCHLD, signal.SIGTSTP]) as signals:
             try:
                 self._start()
                 self.selector.register(signals.pipe, selectors.EVENT_READ, lambda: self._on_alarm(signals.read()))
@@ -144,7 +131,7 @@ class Supervisor:
 
     def _on_keeper(self) -> None:
         try:
-            line = _Line(self.door.accept())
+            line = Line(self.door.accept())
         except OSError:  # it is gone already
             return
         self.lines.append(line)
@@ -152,7 +139,7 @@ class Supervisor:
         if len(self.lines) == len(self.job.places):
             self.door.forget()
 
-    def _on_message(self, line: _Line) -> None:
+    def _on_message(self, line: Line) -> None:
         try:
             data = line.socket.recv(keeper.CHUNK)
         except BlockingIOError:  # a part of a message
@@ -171,7 +158,7 @@ class Supervisor:
             if line.rank is not None and line.rank.code is None:
                 self._on_lost(line.rank, line.pid)
 
-    def _on_hello(self, line: _Line, hello: Mapping[str, Any]) -> None:
+    def _on_hello(self, line: Line, hello: Mapping[str, Any]) -> None:
         info = rank_info(hello["environ"])
         if info.size != len(self.job.places):
             raise LaunchError(
@@ -265,8 +252,16 @@ class Supervisor:
 
     def _on_alarm(self, numbers: bytes) -> None:
         for number in numbers:
-            if number != signal.SIGCHLD:
+            if number == signal.SIGTSTP:
+                self._pause()
+            elif number != signal.SIGCHLD:
                 self._on_signal(number)
+
+    def _pause(self) -> None:
+        """Stops the ranks, and this process until somebody lets it go on."""
+        self._pass_on(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._pass_on(signal.SIGCONT)
 
     def _on_signal(self, number: int) -> None:
         if number in ENDING:
@@ -278,19 +273,22 @@ class Supervisor:
             self._set_limit(self.job.grace if number == signal.SIGTERM else self.job.shutdown_timeout)
             if not self.lines and self.mpiexec is not None:
                 self.mpiexec.terminate()
+        self._pass_on(number)
+
+    def _pass_on(self, number: int) -> None:
         for line in self.lines:
-            line.send(keeper.SIGNAL, str(number).encode())
+            line.send(keeper.SIGNAL, str(int(number)).encode())
 
     # What is done about it
 
     def _wait(self) -> float | None:
         """Seconds until something is to be done although nothing comes in."""
         times = [at for at in (self.decide_at, self.kill_at, self.give_up_at) if at is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return min(_LOOK_S, max(0.0, min(times) - self.now())) if times else None
 
     def _act(self) -> None:
         """Does what it is time for."""
-        now = time.monotonic()
+        now = self.now()
         if self.decide_at is not None and now >= self.decide_at:
             self.decide_at = None
             if any(rank.code is None or rank.code for rank in self.ranks.values()):
@@ -304,18 +302,18 @@ class Supervisor:
             self._end()
 
     def _decide(self, seconds: float) -> None:
-        at = time.monotonic() + seconds
+        at = self.now() + seconds
         self.decide_at = at if self.decide_at is None else min(at, self.decide_at)
 
     def _set_limit(self, seconds: float) -> None:
-        self.limit_s, self.kill_at = seconds, time.monotonic() + seconds
+        self.limit_s, self.kill_at = seconds, self.now() + seconds
 
     def _end(self) -> None:
         """Ends the ranks that are left: SIGTERM, and SIGKILL if that is not enough."""
         self._mark_ended()
         for line in self.lines:
             line.send(keeper.ABANDON)
-        self.kill_at = time.monotonic() + _AFTER_FAILURE_S
+        self.kill_at = self.now() + _AFTER_FAILURE_S
 
     def _kill(self) -> None:
         """Ends the ranks that are left at once, and all they have started."""
@@ -323,7 +321,7 @@ class Supervisor:
         for line in self.lines:
             line.send(keeper.KILL)
         self.decide_at = self.kill_at = None
-        self.give_up_at = time.monotonic() + _GIVE_UP_S
+        self.give_up_at = self.now() + _GIVE_UP_S
 
     def _mark_ended(self) -> None:
         self.is_ending = True
@@ -341,7 +339,7 @@ class Supervisor:
             if gone and not self.is_ending and self.decide_at is None:
                 self.mpiexec_failed = True
                 self._decide(_ALIKE_S)
-            return self.give_up_at is not None and time.monotonic() >= self.give_up_at
+            return self.give_up_at is not None and self.now() >= self.give_up_at
         if len(self.ranks) == len(self.job.places):
             return True
         return self.decide_at is None and (gone or self.is_ending or bool(self.received))
