@@ -160,6 +160,8 @@ def _allocated(wish: Wish, here: Allocation, ranks: int, why: str, environ: Mapp
     names = srun.nodes_of(here.node_list)
     kind, obstacle = _kind(environ) if wish.launcher != "mpiexec" and wish.mpiexec is None else ("", "")
     if kind:
+        if not wish.oversubscribe:
+            here.check_room(ranks)
         program = shutil.which("srun")
         assert program is not None
         words.append(f"started by srun --mpi={kind}, which mpi4py's MPI speaks (--launcher mpiexec is the other way)")

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distrain.errors import LaunchError
+from distrain.errors import ArgumentError, LaunchError
 from distrain_launch.library import short
 from distrain_launch.mpiexec import Command
 
@@ -34,6 +34,7 @@ class Allocation:
         tasks: how many ranks the job was asked for; None: the request does not tell.
         cores_per_task: of each rank; None: the request does not tell.
         is_step: this process is in a step of the job, as in `srun --pty bash`.
+        processors: of all nodes together, as Slurm counts them; None: the request does not tell.
     """
 
     job: str
@@ -42,6 +43,20 @@ class Allocation:
     tasks: int | None = None
     cores_per_task: int | None = None
     is_step: bool = False
+    processors: int | None = None
+
+    def check_room(self, ranks: int) -> None:
+        """Whether srun starts so many ranks without being told that they may share cores.
+
+        Raises:
+            ArgumentError: it does not.
+        """
+        if self.processors is not None and ranks * (self.cores_per_task or 1) > self.processors:
+            each = f" with {self.cores_per_task} each" if self.cores_per_task else ""
+            raise ArgumentError(
+                f"-n {ranks}: Slurm job {self.job} has {self.processors} processors, which is too few for {ranks} "
+                f"ranks{each}. Take fewer ranks, ask Slurm for more, or give --oversubscribe."
+            )
 
 
 def allocation(environ: Mapping[str, str]) -> Allocation | None:
@@ -54,7 +69,16 @@ def allocation(environ: Mapping[str, str]) -> Allocation | None:
     if is_step and tasks == _number(environ, "SLURM_STEP_NUM_TASKS"):  # of the step, such as an interactive shell
         tasks = None
     names = environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST") or ""
-    return Allocation(job, nodes, names, tasks, _number(environ, "SLURM_CPUS_PER_TASK"), is_step)
+    processors = processors_of(environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
+    return Allocation(job, nodes, names, tasks, _number(environ, "SLURM_CPUS_PER_TASK"), is_step, processors)
+
+
+def processors_of(text: str) -> int | None:
+    """The sum of a list such as `16(x2),8`; None if it is none."""
+    parts = [re.fullmatch(r"([0-9]{1,6})(?:\(x([0-9]{1,6})\))?", part, re.ASCII) for part in text.split(",")]
+    if None in parts:
+        return None
+    return sum(int(part[1]) * int(part[2] or 1) for part in parts if part is not None)
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

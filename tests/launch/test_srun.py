@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distrain.errors import LaunchError
+from distrain.errors import ArgumentError, LaunchError
 from distrain_launch.srun import Allocation, allocation, command, cores, kind, kinds, spoken
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "gpu[1-2]"}
@@ -28,9 +28,11 @@ OLD = "srun: MPI types are...\nsrun: none\nsrun: openmpi\nsrun: pmi2\n"
             {**JOB, "SLURM_STEP_ID": "0", "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"},
             Allocation("7", 2, "gpu[1-2]", is_step=True),
         ),
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "16(x2),8"}, Allocation("7", 2, "gpu[1-2]", processors=40)),
+        ({**JOB, "SLURM_JOB_CPUS_PER_NODE": "16(x"}, Allocation("7", 2, "gpu[1-2]")),
         ({**JOB, "SLURM_NTASKS": "many"}, Allocation("7", 2, "gpu[1-2]")),
     ],
-    ids=["none", "no nodes", "nodes", "tasks", "old names", "a step", "no number"],
+    ids=["none", "no nodes", "nodes", "tasks", "old names", "a step", "processors", "no list", "no number"],
 )
 def test_allocation(environ: dict[str, str], expected: Allocation | None) -> None:
     assert allocation(environ) == expected
@@ -124,3 +126,13 @@ def test_cores_of_a_rank(
     there: int, processors: int, environ: dict[str, str], expected: tuple[int, int | None]
 ) -> None:
     assert cores(there, processors, environ) == expected
+
+
+def test_more_ranks_than_processors() -> None:
+    here = Allocation("7", 2, "n", processors=8)
+    here.check_room(8)
+    Allocation("7", 2, "n").check_room(100)
+    with pytest.raises(ArgumentError, match=r"-n 9: Slurm job 7 has 8 processors, .* give --oversubscribe"):
+        here.check_room(9)
+    with pytest.raises(ArgumentError, match="too few for 5 ranks with 2 each"):
+        Allocation("7", 2, "n", cores_per_task=2, processors=8).check_room(5)
