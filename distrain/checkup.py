@@ -10,22 +10,33 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import distrain.functions as F
+import distrain.links as L
 from distrain import cuda
 from distrain.comm import Communicator, world
+from distrain.datasets import TupleDataset
 from distrain.env import rank_info
 from distrain.iterators import MultiprocessIterator, SerialIterator
+from distrain.optimizers import SGD
+from distrain.training import StandardUpdater, Trainer
+from distrain.training.extensions import LogReport
 
 _NBYTES = 8 * 2**20
 _REPETITIONS = 5
 _ROUND_TRIPS = 20
 _SAMPLES = 8
+_STEPS = 3
 
 
 class _Record:
@@ -55,6 +66,7 @@ def main(path: str, started: float) -> None:
     record.note("allreduce", **_allreduce(comm, started))
     if comm.size > 1:
         record.note("clock", **_clock(comm))
+        record.note("side channel", **_side_channel(comm))
     record.note("feeders", **_feeders(comm))
     comm.barrier()
     record.note("end")
@@ -67,8 +79,15 @@ def _myself() -> dict[str, Any]:
         "pid": os.getpid(),
         "device": _device(),
         "cores": usable,
+        "nodes": _numa_nodes(usable),
         "threads": _threads(),
     }
+
+
+def _numa_nodes(cores: Sequence[int]) -> list[int]:
+    """Those that the processors belong to; none where the system does not tell."""
+    found = [path.name for core in cores for path in Path(f"/sys/devices/system/cpu/cpu{core}").glob("node[0-9]*")]
+    return sorted({int(name.removeprefix("node")) for name in found})
 
 
 def _device() -> str:
@@ -133,6 +152,31 @@ def _clock(comm: Communicator) -> dict[str, Any]:
             comm.send_obj(time.time(), 0)
     round_trip, difference = comm.bcast_obj(min(trips, default=None))
     return {"difference_s": difference, "round_trip_s": round_trip}
+
+
+def _side_channel(comm: Communicator) -> dict[str, Any]:
+    """Whether heartbeats and sums for the log come from all ranks, in a training of some steps."""
+    folder = str(comm.bcast_obj(tempfile.mkdtemp(prefix="distrain-") if comm.rank == 0 else ""))
+    samples = np.ones((comm.size, 1), np.float32)
+    model = L.Classifier(L.Linear(1, 1), lossfun=F.mean_squared_error)
+    model.compute_accuracy = False
+    optimizer = SGD().setup(model, comm)
+    iterator = SerialIterator(TupleDataset(samples, samples), comm.size, comm=comm)
+    trainer = Trainer(StandardUpdater(iterator, optimizer), (_STEPS, "iteration"), out=folder)
+    trainer.extend(LogReport(trigger=(1, "iteration")))
+    is_open: list[bool] = []
+    trainer.extend(lambda trainer: is_open.append(trainer.side_channel.hub is not None), name="look")
+    try:
+        trainer.run()
+        missing: set[int] = set()
+        if comm.rank == 0:
+            entries = json.loads(Path(folder, "log").read_text())
+            missing.update(rank for entry in entries for rank in entry.get("missing_ranks", ()))
+            missing.update(state.rank for state in trainer.rank_states if state.state != "done")
+    finally:
+        if comm.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+    return {"is_open": is_open[0], "missing": sorted(missing)}
 
 
 def _feeders(comm: Communicator) -> dict[str, Any]:

@@ -30,6 +30,7 @@ _DISK = _GIB
 _FILES = 1024  # that a process may open; a rank with feeders on many hosts has some hundreds
 _FEWEST_FILES = 64
 _PROCESSES = 256  # threads count too
+_ADAPTERS = Path("/sys/class/infiniband")
 _LONGEST_SOCKET = 100  # bytes of its path
 
 
@@ -46,12 +47,14 @@ def findings() -> Iterator[Finding]:
         ranks, reason = plan.choose(hardware, importlib.util.find_spec("mpi4py") is not None)
         yield _memory(ranks)
         yield _plan(hardware, ranks, reason, os.environ)
+    yield host_name(socket.gethostname())
     yield _open_files(*resource.getrlimit(resource.RLIMIT_NOFILE))
     yield _processes(resource.getrlimit(resource.RLIMIT_NPROC)[0])
     yield _file_size(resource.getrlimit(resource.RLIMIT_FSIZE)[0])
     if sys.platform == "linux":
         yield _shared_memory(Path("/dev/shm"))
         yield _memfd()
+    yield forks(_ADAPTERS, os.environ)
     yield _temporary()
     yield from _working_directory()
 
@@ -157,6 +160,53 @@ def _memfd() -> Finding:
         remedy = "Lift the limit that the message names, or what the sandbox forbids (memfd_create)."
         return problem("memfd", f"anonymous files do not work: {error}", remedy)
     return ok("memfd", "anonymous files can be made, mapped and sealed")
+
+
+def host_name(name: str) -> Finding:
+    """Whether this machine is found under its own name, by which MPI and PMIx look for it.
+
+    Args:
+        name: that it gives itself.
+    """
+    remedy = (
+        f"Have the name of the machine and its entry in /etc/hosts or DNS agree: a line `ADDRESS {name}` in /etc/hosts "
+        "with an address of this machine, or `hostname NAME` with the name by which others know it."
+    )
+    try:
+        found = {info[4][0]: info[0] for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        return warning("host name", f"{name} is not known here: {error}; ranks may end in MPI_Init", remedy)
+    addresses = ", ".join(map(str, found))
+    if not any(_is_own(family, str(address)) for address, family in found.items()):
+        fact = f"{name} leads to {addresses}, which is not this machine; ranks may end in MPI_Init"
+        return warning("host name", fact, remedy)
+    return ok("host name", f"{name}, at {addresses}")
+
+
+def _is_own(family: int, address: str) -> bool:
+    """Whether an address is of this machine: others cannot be listened at."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def forks(adapters: Path, environ: Mapping[str, str]) -> Finding:
+    """Whether a rank may fork: memory that an adapter knows must not move to a child."""
+    names = sorted(path.name for path in adapters.glob("*"))
+    if not names:
+        return ok("fork", "no InfiniBand adapter, so a script may fork")
+    found = f"InfiniBand ({', '.join(names)})"
+    chosen = [name for name in ("RDMAV_FORK_SAFE", "IBV_FORK_SAFE") if environ.get(name)]
+    if chosen:
+        return ok("fork", f"{found}, and {chosen[0]} is set")
+    remedy = (
+        "Set RDMAV_FORK_SAFE=1 if a script forks by itself, with multiprocessing for example. MultiprocessIterator "
+        "does not need it: its feeders come from a process without MPI."
+    )
+    return warning("fork", f"{found}, and RDMAV_FORK_SAFE is not set: a rank that forks may read wrong data", remedy)
 
 
 def _open_files(soft: int, hard: int) -> Finding:

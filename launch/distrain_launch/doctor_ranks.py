@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _SCRIPT = "distrain.checkup"
 _SLOW = 50e6  # bytes/s between ranks of one machine; a network of 1 Gbit/s has twice as much
 _CLOCKS_S = 0.5
 _LAUNCHER_S = 15.0  # for the launcher to end what it has started
-_STAGES = ("world", "allreduce", "clock", "feeders", "end")
+_STAGES = ("world", "allreduce", "clock", "side channel", "feeders", "end")
 
 
 def findings(mpiexec: str | None, limit_s: float) -> Iterator[Finding]:
@@ -122,13 +122,16 @@ def read(told: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _allreduce(told["allreduce"])
     if "clock" in told:
         yield _clock(told["clock"])
+    if "side channel" in told:
+        yield _side_channel(told["side channel"])
     if "feeders" in told:
         yield _feeders(told["feeders"])
 
 
 def _world(told: Mapping[str, Any]) -> Finding:
     ranks = [
-        f"rank {number} on {rank['host']} (pid {rank['pid']}), {rank['device']}, {len(rank['cores'])} processors, "
+        f"rank {number} on {rank['host']} (pid {rank['pid']}), {rank['device']}, {len(rank['cores'])} processors"
+        f"{_on_nodes(rank['nodes'])}, "
         f"{rank['threads']} BLAS thread{'s' * (rank['threads'] != 1)}"
         for number, rank in enumerate(told["ranks"])
     ]
@@ -137,6 +140,10 @@ def _world(told: Mapping[str, Any]) -> Finding:
         remedy = "This MPI has no THREAD_MULTIPLE: ranks that wait for each other are not noticed. Take another MPI."
         return warning("world", found, remedy)
     return ok("world", found)
+
+
+def _on_nodes(nodes: Sequence[int]) -> str:
+    return f" of NUMA node{'s' * (len(nodes) > 1)} {', '.join(map(str, nodes))}" if nodes else ""
 
 
 def _allreduce(told: Mapping[str, Any]) -> Iterator[Finding]:
@@ -158,6 +165,18 @@ def _clock(told: Mapping[str, Any]) -> Finding:
     if abs(told["difference_s"]) > _CLOCKS_S:
         return warning("clocks", found, "Let NTP set the clocks of the hosts, so that reports and logs have an order.")
     return ok("clocks", found)
+
+
+def _side_channel(told: Mapping[str, Any]) -> Finding:
+    """By which the ranks tell rank 0 how they are, and what they have measured."""
+    if not told["is_open"]:
+        remedy = "Unset DISTRAIN_SIDE_CHANNEL, or name an address of rank 0's host in it that the others reach."
+        return warning("side channel", "not open: trainings go on, but their logs and heartbeats lack ranks", remedy)
+    if told["missing"]:
+        remedy = "Let the hosts of a job reach each other by TCP (DISTRAIN_SIDE_CHANNEL chooses the address)."
+        found = f"nothing came from ranks {told['missing']}: logs and heartbeats lack them"
+        return warning("side channel", found, remedy)
+    return ok("side channel", "heartbeats and sums for the log came from all ranks")
 
 
 def _feeders(told: Mapping[str, Any]) -> Finding:

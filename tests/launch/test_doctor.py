@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from distrain_launch.doctor_machine import forks
 from distrain_launch.doctor_mpi import version_of
 from distrain_launch.doctor_software import PACKAGES, numbers
 from distrain_launch.library import short
@@ -63,6 +64,8 @@ def test_all_is_well(mpi: Any, mpi_python: str, tmp_path: Path) -> None:
     assert [line.partition(" on ")[0] for line in ranks] == ["rank 0", "rank 1"]
     assert all(", CPU, " in line for line in ranks)
     assert "the sum is right" in found["allreduce"]["found"]
+    assert found["host name"]["level"] == "ok"
+    assert found["side channel"]["found"] == "heartbeats and sums for the log came from all ranks"
     assert found["feeders"]["level"] == found["ranks"]["level"] == "ok"
     assert "from `distrain run` to the end of the first allreduce" in found["start"]["found"]
     assert " µs between the ranks" in found["clocks"]["found"]
@@ -248,6 +251,39 @@ def test_bad_options_are_refused_at_once(mpi: Any) -> None:
     result = mpi.run([sys.executable, *DOCTOR, "--timeout", "0"])
     assert result.returncode == 2
     assert "--timeout 0" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ("", "other-name is not known here: "),
+        ("192.0.2.7 other-name", "other-name leads to 192.0.2.7, which is not this machine"),
+        ("127.0.0.1 other-name", None),
+    ],
+)
+def test_the_name_of_the_host(mpi: Any, tmp_path: Path, hosts: str, words: str | None) -> None:
+    """In a namespace whose host has another name, and a list of names of its own."""
+    tried = subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True, timeout=LIMIT_S)
+    if tried.returncode:
+        pytest.skip("needs the right to make a namespace")
+    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}\n")
+    become = f'hostname other-name && mount --bind "{tmp_path}/hosts" /etc/hosts && exec "$0" "$@"'
+    doctor = ["unshare", "--uts", "--mount", "sh", "-c", become, sys.executable, *DOCTOR, "--json"]
+    found = by_check(mpi.run(doctor, env=ON_CPU))["host name"]
+    if words is None:
+        assert (found["level"], found["found"]) == ("ok", "other-name, at 127.0.0.1")
+    else:
+        assert found["level"] == "warning"
+        assert words in found["found"]
+        assert "/etc/hosts" in found["remedy"]
+
+
+def test_forks_beside_infiniband(tmp_path: Path) -> None:
+    assert forks(tmp_path, {}).level == "ok"
+    (tmp_path / "mlx5_0").touch()
+    found = forks(tmp_path, {})
+    assert (found.level, "RDMAV_FORK_SAFE=1" in str(found.remedy)) == ("warning", True)
+    assert forks(tmp_path, {"IBV_FORK_SAFE": "1"}).level == "ok"
 
 
 def test_the_table_of_packages_says_what_pyproject_says() -> None:
