@@ -1,7 +1,7 @@
 """What ends a job, who it happens to, when, and through which door the job came: a table, each cell run for real.
 
 A part of the cells is run with all tests. `make failures` runs all of them, and shows the table with the exit codes and
-the seconds from the fault to the end of the last process.
+the seconds from the fault to the end of the last process, those beyond the target marked.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ SUITE = str(Path(__file__).with_name("failure_suite.py"))
 RUN, MPIEXEC, RUN_SLURM, SRUN = WAYS = ("distrain run", "mpiexec", "distrain run in Slurm", "srun")
 VICTIMS = ("0", "1", "all")
 MOMENTS = ("start", "step", "evaluation", "snapshot", "shutdown")
-SLACK_S = 10.0  # targets are 2 s on a machine of our own
+SLACK_S = 10.0  # for busy machines; the target on one of our own is in failure_table.py
 ALL = "DISTRAIN_TEST_FAILURES"  # names the file that gets the cells of the whole table
 GROUPS = Path("/sys/fs/cgroup")
 GROUP_BYTES = 700 * 2**20
 FILLING_S = 10.0  # to fill the memory of a group
-ON_CPU = {"CUDA_VISIBLE_DEVICES": ""}
+NOTICING_S = 12.0  # that a rank is stopped, with a limit of one second: the others ask it, and wait for an answer
+VARIABLES = {"CUDA_VISIBLE_DEVICES": "", "DISTRAIN_COLLECTIVE_TIMEOUT": "1"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ FAULTS = {
     "SIGKILL": Fault(137, "was ended by SIGKILL (signal 9): not by the kernel for want of memory"),
     "SIGSEGV": Fault(139, "was ended by SIGSEGV (signal 11): a compiled library"),
     "SIGABRT": Fault(134, "was ended by SIGABRT (signal 6): a compiled library"),
+    "SIGSTOP": Fault(1, "does not answer: it is stopped, or hangs outside of Python"),
     "OOM (ulimit)": Fault(1, "MemoryError"),
     "OOM (cgroup)": Fault(137, "the kernel killed it because memory ran out (OOM); its control group"),
 }
@@ -68,6 +70,10 @@ def why_not(way: str, fault: str, victim: str, moment: str) -> str:
     """Why a cell means nothing; empty if it does."""
     if fault == "OOM (cgroup)" and way in (RUN_SLURM, SRUN):
         return "Slurm, not the test, chooses the control group of a rank"
+    if fault == "SIGSTOP" and victim == "all":
+        return "a job that is suspended as a whole may go on, see test_suspended.py"
+    if fault == "SIGSTOP" and moment == "start":
+        return "MPI_Init waits for a rank that is not there as long as it likes; Ctrl-C ends it"
     if moment == "start" and fault == "exception in a thread":
         return "before distrain is imported a thread's exception ends nothing, as in Python"
     return ""
@@ -80,21 +86,26 @@ def cells(way: str) -> list[tuple[str, str, str]]:
         return everything
     some = {
         RUN: lambda f, v, m: (
-            (m == "step" and (v != "0" or f in ("exception", "SIGKILL")))
+            (m == "step" and (v != "0" or f in ("exception", "SIGKILL", "SIGSTOP")))
             or (v == "1" and f in ("exception", "SIGKILL"))
             or (f, v, m) == ("import error", "all", "start")
         ),
-        MPIEXEC: lambda f, v, m: (m == "step" and v == "1") or (f, m) == ("exception", "step"),
+        MPIEXEC: lambda f, v, m: (m == "step" and v == "1" and f != "SIGSTOP") or (f, m) == ("exception", "step"),
         RUN_SLURM: lambda f, v, m: v == "1" and f in ("exception", "SIGKILL") and m in ("start", "step", "snapshot"),
         SRUN: lambda f, v, m: (f, v, m) in (("exception", "1", "step"), ("SIGKILL", "all", "step")),
     }
     return [cell for cell in everything if some[way](*cell)]
 
 
+def slack_s(fault: str) -> float:
+    """Seconds that a fault may take beyond the target."""
+    return SLACK_S + FILLING_S * fault.startswith("OOM") + NOTICING_S * (fault == "SIGSTOP")
+
+
 def note(way: str, fault: str, victim: str, moment: str, code: int, seconds: float) -> None:
     if ALL in os.environ:
         with open(os.environ[ALL], "a") as file:
-            file.write(json.dumps([way, fault, victim, moment, f"{code} ({seconds:.1f} s)"]) + "\n")
+            file.write(json.dumps([way, fault, victim, moment, code, round(seconds, 2)]) + "\n")
 
 
 @contextmanager
@@ -131,13 +142,15 @@ def check_report(stderr: str, fault: str, victim: str, moment: str, host: str) -
     """The report is there once, and it is the last thing that was printed."""
     expected = FAULTS[fault]
     *_, report = re.split(r"^(?=rank \d of 2 on )", stderr, flags=re.MULTILINE)
-    number = "[01]" if victim == "all" else victim
+    number = {"all": "[01]", "0": "1" if fault == "SIGSTOP" else "0", "1": "0" if fault == "SIGSTOP" else "1"}[victim]
     when = "" if moment == "start" else ", iteration 3,"
     assert re.match(rf"rank {number} of 2 on {host} \(pid \d+\){when} ", report), stderr
     assert expected.words in report, stderr
     if expected.code > 128 and (victim, moment) == ("1", "step"):  # it could not say itself where it was
         assert re.search(r"^The last collectives:\n  rank 0: .*\n  rank 1: in none; the last was ", report, re.M)
     assert not re.search(r"^\[", report, flags=re.MULTILINE)  # no line of another rank
+    if fault == "SIGSTOP":
+        assert re.search(rf"rank {victim} \({host}\),? does not answer", report), stderr
     last = report.splitlines()[-1]
     assert last.startswith(("All that it printed is in ", "Rank 1 failed alike.")), stderr
 
@@ -169,14 +182,14 @@ def run_with_launcher(
     command = [python, "-m", "distrain_launch", "run", *options, SUITE, fault, victim, moment, str(folder)]
     if fault == "OOM (cgroup)":
         with small_group() as words:
-            done = mpi.run([*words, *command], env=ON_CPU, timeout=60)
+            done = mpi.run([*words, *command], env=VARIABLES, timeout=60)
     else:
-        done = mpi.run([*(before or []), *command], env=ON_CPU, timeout=60)
+        done = mpi.run([*(before or []), *command], env=VARIABLES, timeout=60)
     assert list(folder.glob("began-*")), f"it did not come to its failure\n{done.stdout}\n{done.stderr}"
     seconds = time.time() - began(folder)
     check_report(done.stderr, fault, victim, moment, "node[01]" if before else re.escape(os.uname().nodename))
     assert done.returncode == FAULTS[fault].code
-    assert seconds < SLACK_S + FILLING_S * fault.startswith("OOM")
+    assert seconds < slack_s(fault)
     if python == sys.executable:
         note(RUN_SLURM if before else RUN, fault, victim, moment, done.returncode, seconds)
 
@@ -187,7 +200,7 @@ def test_mpiexec(mpi: Any, tmp_path: Path, fault: str, victim: str, moment: str)
     command = mpi.mpiexec.command(
         mpi.mpiexec.find(), 2, [sys.executable, SUITE, fault, victim, moment, str(tmp_path)], mpi.Machine.here()
     )
-    env = {**command.variables, **ON_CPU}
+    env = {**command.variables, **VARIABLES}
     if fault == "OOM (cgroup)":
         with small_group() as words:
             done = mpi.run([*words, *command.arguments], env=env, timeout=60)
@@ -202,7 +215,7 @@ def test_mpiexec(mpi: Any, tmp_path: Path, fault: str, victim: str, moment: str)
     ):
         assert expected.words in done.stderr
     assert done.returncode != 0
-    assert seconds < SLACK_S + FILLING_S * fault.startswith("OOM")
+    assert seconds < slack_s(fault)
     note(MPIEXEC, fault, victim, moment, done.returncode, seconds)
 
 
@@ -212,13 +225,13 @@ def test_srun(cluster: Any, mpi: Any, tmp_path: Path, fault: str, victim: str, m
     """Slurm has the last word and the exit code: the highest one, with those of the ranks that it ended itself."""
     options = ["-N2", "-n2", f"--mpi={'pmix' if 'openmpi' in sys.executable else 'pmi2'}", "--kill-on-bad-exit=1"]
     command = ["srun", *options, sys.executable, SUITE, fault, victim, moment, str(tmp_path)]
-    done = mpi.run(command, env={**cluster.environ, **ON_CPU}, timeout=60)
+    done = mpi.run(command, env={**cluster.environ, **VARIABLES}, timeout=60)
     seconds = time.time() - began(tmp_path)
     expected = FAULTS[fault]
     assert done.returncode in (expected.code, 137, 143)
     if expected.code == 1:
         assert expected.words in done.stderr
-    assert seconds < 2 * SLACK_S  # with Slurm's KillWait, 5 s in this cluster
+    assert seconds < SLACK_S + slack_s(fault)  # with Slurm's KillWait, 5 s in this cluster
     note(SRUN, fault, victim, moment, done.returncode, seconds)
 
 
@@ -247,7 +260,7 @@ def end_by_signals(
 ) -> tuple[int, float]:
     """Exit code of the launcher or mpiexec that gets these signals, and the seconds until nothing is left."""
     program = [SUITE, fault, victim, moment, str(folder)]
-    variables = {**ON_CPU, "DISTRAIN_GRACE": "0.5"}
+    variables = {**VARIABLES, "DISTRAIN_GRACE": "0.5"}
     if way == RUN:
         command = [sys.executable, "-m", "distrain_launch", "run", "-n", "2", *options, *program]
     else:
