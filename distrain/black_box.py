@@ -6,6 +6,7 @@ up to date; without the launcher everything here does nothing.
     iteration   int64    last complete iteration of the trainer; -1: not known
     state       int64    see below
     length      int64    bytes of the report
+    failures    int64    failures of the job before this attempt, as its trainings know
     before      float64  seconds of training that the trainers of this attempt have found in their snapshots
     trained     float64  seconds of training that lasts, once they have come to their end: those before included
     report               what the rank says about its failure, in UTF-8
@@ -33,9 +34,9 @@ import os
 import struct
 
 _VARIABLE = "DISTRAIN_BLACK_BOX"  # descriptor:device:inode
-_ITERATION, _STATE, _LENGTH = range(3)
+_ITERATION, _STATE, _LENGTH, _FAILURES = range(4)
 _BEFORE, _TRAINED = range(2)
-_NUMBERS_BYTES, _HEADER_BYTES = 24, 40
+_NUMBERS_BYTES, _HEADER_BYTES = 32, 48
 
 ENTRY = struct.Struct("=qddqq16s16s16sq")  # the communicator's 16 bytes are packed once
 NAME = struct.Struct("=iiii")
@@ -92,6 +93,12 @@ def note(iteration: int) -> None:
     """Says that an iteration is complete."""
     if _box.numbers is not None:
         _box.numbers[_ITERATION] = iteration
+
+
+def note_failures(count: int) -> None:
+    """Says how many attempts of the job have failed before this one, as a trainer has found."""
+    if _box.numbers is not None and is_open():
+        _box.numbers[_FAILURES] = max(count, _box.numbers[_FAILURES])
 
 
 def begin_training(seconds: float) -> None:

@@ -23,7 +23,7 @@ def left_in_all(script: str, place: str | None = None) -> tuple[int, int, bytes,
     """The same, and seconds of training: before, and in all."""
     with tempfile.TemporaryFile() as file:
         file.truncate(SIZE)
-        os.pwrite(file.fileno(), struct.pack("=qqqdd", -1, 0, 0, 0.0, 0.0), 0)
+        os.pwrite(file.fileno(), struct.pack("=qqqqdd", -1, 0, 0, 0, 0.0, 0.0), 0)
         found = os.fstat(file.fileno())
         own = f"{file.fileno()}:{found.st_dev}:{found.st_ino}"
         subprocess.run(
@@ -35,8 +35,8 @@ def left_in_all(script: str, place: str | None = None) -> tuple[int, int, bytes,
         )
         data = os.pread(file.fileno(), SIZE, 0)
     iteration, state, length = struct.unpack_from("=qqq", data)
-    before, trained = struct.unpack_from("=dd", data, 24)
-    return iteration, state, data[40 : 40 + length], before, trained
+    before, trained = struct.unpack_from("=dd", data, 32)
+    return iteration, state, data[48 : 48 + length], before, trained
 
 
 NOTE = """
@@ -89,7 +89,7 @@ def test_a_report_that_is_too_long_keeps_its_beginning_and_its_end() -> None:
     _, _, text = left_by("from distrain import black_box\nblack_box.report('first ' + 'x' * 9000 + ' last')")
     assert text.startswith(b"first xxx")
     assert text.endswith(b"xxx last")
-    assert len(text) == SIZE - 40 - ENTRIES
+    assert len(text) == SIZE - 48 - ENTRIES
 
 
 def test_without_the_launcher_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

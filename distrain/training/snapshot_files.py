@@ -17,6 +17,7 @@ from distrain.errors import CorruptFileError, WorldError
 from distrain.files import atomic_write
 from distrain.serializers import load_npz
 from distrain.serializers.archive import Archive
+from distrain.training import attempts
 from distrain.training.extensions.file_series import file_series
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def continue_job(trainer: Trainer, filenames: Sequence[str]) -> None:
     if found is not None:
         load_npz(found, trainer)
         path = found if isinstance(found, str) else found.name
-        trainer.comm.print(f"restart {restart.attempt()}: continues from {path}")
+        trainer.comm.print(f"{attempts.title(attempts.earlier(trainer.out))}: continues from {path}")
+    elif ends := attempts.earlier(trainer.out):
+        trainer.comm.print(f"{attempts.title(ends)}: from the beginning, for this job has no snapshot yet")
 
 
 def _newest_of_job(trainer: Trainer, filenames: Sequence[str], job: str) -> str | None:

@@ -17,6 +17,7 @@ from distrain.comm import Communicator
 from distrain.errors import ArgumentError
 from distrain.reporting import RankState, Reporter
 from distrain.training import dry_run, output, stopping
+from distrain.training.attempts import Attempt
 from distrain.training.budget import Budget
 from distrain.training.entries import Active, Entry, agree_on_ranks, entry_of, split_active
 from distrain.training.extension import RunsOn
@@ -279,7 +280,7 @@ class Trainer:
         side, quick = self.side_channel, self.side_channel.quick
         reporter = self.reporter
         active, last = split_active(self._sorted_entries(), entries)
-        with reporter.scope({}), Stopping(self.comm) as signals:
+        with reporter.scope({}), Stopping(self.comm) as signals, Attempt(self.out, self.comm) as attempt:
             budget = Budget(self.comm, signals.grace_s)
             while not self.stops():
                 self.observation = reporter.observation = {}
@@ -301,6 +302,7 @@ class Trainer:
                     budget.saved()
                 self._running = None
                 if signals.is_now() and not self.stops():
+                    attempt.stop(signals.signal)
                     self._last_words = stopping.save(self, self._sorted_entries(), entries, signals)
                     return
         for optimizer in self.updater.get_all_optimizers().values():

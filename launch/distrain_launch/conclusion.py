@@ -40,6 +40,8 @@ class Attempt:
         words: the last words of the launcher, which may be none.
         failure: what kind of failure ended it; None: it was none, or the job was told to end.
         iteration: at which it failed; -1: not known, or before the first was complete.
+        failures: of the job before this attempt, as rank 0's training has found; launchers of other attempts have seen
+            them.
         before, trained: seconds of training that rank 0 has found in snapshots, and that last at its end; 0 without an
             end.
     """
@@ -48,6 +50,7 @@ class Attempt:
     words: str = ""
     failure: str | None = None
     iteration: int = -1
+    failures: int = 0
     before: float = 0.0
     trained: float = 0.0
 
@@ -65,7 +68,9 @@ def conclude(ranks: Sequence[Rank], expected: int, end: End) -> Attempt:
     """
     attempt = _outcome(ranks, expected, end)
     first = next((rank for rank in ranks if rank.rank == 0), None)
-    return attempt if first is None else replace(attempt, before=first.before, trained=first.trained)
+    if first is None:
+        return attempt
+    return replace(attempt, failures=first.failures, before=first.before, trained=first.trained)
 
 
 def _outcome(ranks: Sequence[Rank], expected: int, end: End) -> Attempt:

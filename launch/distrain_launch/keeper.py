@@ -47,9 +47,9 @@ FORWARDED = tuple(
 )
 LAUNCHER_VARIABLES = ("OMPI_COMM_", "PMI_", "PMIX_RANK", "MPI_LOCAL", "SLURM_")
 
-# The black box of a rank, see distrain/black_box.py: iteration, state, length of the report, seconds trained before and
-# in all, report, entries.
-_BOX = struct.Struct("=qqqdd")
+# The black box of a rank, see distrain/black_box.py: iteration, state, length of the report, failures before, seconds
+# trained before and in all, report, entries.
+_BOX = struct.Struct("=qqqqdd")
 BOX_BYTES = 2**16
 _TRAINING = 5  # state of a rank that takes SIGTERM as a wish to save its training
 ENTRIES_BYTES = 32 * 96  # read by collectives.py
@@ -248,7 +248,7 @@ class Keeper:
             with contextlib.suppress(BlockingIOError):
                 while data := os.read(pipe, CHUNK):
                     self._pass_on(pipe, data)
-        iteration, state, length, before, trained = _BOX.unpack(os.pread(self.box, _BOX.size, 0))
+        iteration, state, length, failures, before, trained = _BOX.unpack(os.pread(self.box, _BOX.size, 0))
         room = BOX_BYTES - _BOX.size - ENTRIES_BYTES
         report = os.pread(self.box, min(length, room), _BOX.size).decode(errors="replace")
         entries = os.pread(self.box, ENTRIES_BYTES, BOX_BYTES - ENTRIES_BYTES).hex()
@@ -257,7 +257,8 @@ class Keeper:
                 os.write(self.log, f"\n{report}".encode())
         end = {"code": self.code, "time": ended, "iteration": iteration, "state": state, "report": report}
         verdict = self.memory.verdict() if self.code == -signal.SIGKILL else ""
-        self._send(END, {**end, "entries": entries, "before": before, "trained": trained, "verdict": verdict})
+        history = {"failures": failures, "before": before, "trained": trained}
+        self._send(END, {**end, **history, "entries": entries, "verdict": verdict})
 
     def _end_all(self) -> None:
         """Kills the rank and all that it has started; those that it has left come to this process."""
@@ -335,7 +336,7 @@ def _anonymous_file() -> int:
         with tempfile.TemporaryFile() as file:
             box = os.dup(file.fileno())
     os.ftruncate(box, BOX_BYTES)
-    os.pwrite(box, _BOX.pack(-1, 0, 0, 0.0, 0.0), 0)
+    os.pwrite(box, _BOX.pack(-1, 0, 0, 0, 0.0, 0.0), 0)
     return box
 
 

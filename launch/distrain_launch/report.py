@@ -43,6 +43,7 @@ class Rank:
         ended: when it ended, in seconds since the epoch.
         iteration: the last one that was complete; -1 if the script does not say.
         state: what it was doing.
+        failures: of the job before this attempt, as its training has found; 0 without an end.
         before, trained: seconds of training that it has found in snapshots, and that last at its end; 0 without an end.
         text: its own words about its failure.
         verdict: why it got SIGKILL, as far as its keeper knows; see oom.py.
@@ -60,6 +61,7 @@ class Rank:
     ended: float = 0.0
     iteration: int = -1
     state: int = 0
+    failures: int = 0
     before: float = 0.0
     trained: float = 0.0
     text: str = ""

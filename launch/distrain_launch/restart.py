@@ -27,7 +27,8 @@ class Restarts:
     """How often a job is started again.
 
     Attributes:
-        limit: at most so many times.
+        limit: after at most so many failures, those of earlier launchers of the job included where its training has
+            counted them (distrain/training/attempts.py). A stop by a signal is none.
         delay_s: before the first time. It doubles from one to the next, up to a minute or to itself if that is longer,
             and is short again after a run that came further than the one before.
     """
@@ -68,7 +69,7 @@ def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, sa
     Raises:
         LaunchError: the job cannot be started for the first time.
     """
-    delay, before, began, trained_before = restarts.delay_s, None, time.monotonic(), 0.0
+    delay, before, began, trained_before, failures = restarts.delay_s, None, time.monotonic(), 0.0, 0
     for number, more in enumerate(variables()):
         came_further = False
         try:
@@ -95,12 +96,13 @@ def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, sa
                 return attempt.code
             came_further = before is None or attempt.iteration > before.iteration
             before = attempt
-        if number == restarts.limit:
-            say(f"distrain: not started again: that was restart {number} of at most {restarts.limit}.\n")
+        failures = max(failures, attempt.failures) + 1
+        if failures > restarts.limit:
+            say(f"distrain: not started again: that was failure {failures}, and --max-restarts is {restarts.limit}.\n")
             return attempt.code
         if number > 0:
             delay = restarts.delay_s if came_further else max(restarts.delay_s, min(2 * delay, _LONGEST_S))
-        ended_by = _wait(delay, say, f"distrain: restart {number + 1} of at most {restarts.limit} in {delay:g} s.\n")
+        ended_by = _wait(delay, say, f"distrain: restart {failures} of at most {restarts.limit} in {delay:g} s.\n")
         if ended_by is not None:
             return told_to_end(ended_by, say).code
     raise AssertionError("the attempts have no end")

@@ -199,7 +199,7 @@ class Supervisor:
             end = json.loads(content)
             rank.code, rank.ended, rank.iteration = end["code"], end["time"], end["iteration"]
             rank.state, rank.text, rank.verdict = end["state"], end["report"], end["verdict"]
-            rank.before, rank.trained = end["before"], end["trained"]
+            rank.failures, rank.before, rank.trained = end["failures"], end["before"], end["trained"]
             rank.operations = collectives.read(bytes.fromhex(end["entries"]))
             self._on_end(rank)
 

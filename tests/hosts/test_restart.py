@@ -105,7 +105,7 @@ def test_too_few_hosts_are_left(hosts: Any, mpi: Any, tmp_path: Path) -> None:
     assert code == 2
     words = "distrain: b: no answer. The other hosts (a:1, c:1) have room for 2 ranks, but the job has 3. Bring"
     assert stderr.count(words) == 2
-    assert stderr.endswith("distrain: not started again: that was restart 2 of at most 2.\n")
+    assert stderr.endswith("distrain: not started again: that was failure 3, and --max-restarts is 2.\n")
 
 
 @pytest.mark.slow

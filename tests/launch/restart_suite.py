@@ -4,7 +4,9 @@
              the number of the attempt
     same     iteration 5 fails with the same exception in each attempt
     other    iteration 5 fails with another exception in each attempt
+    fail     after four iterations, with another exception in each attempt
     import   nothing is ever trained
+    slow     the first attempt takes its time
     stop     the first attempt gets SIGUSR1
     well     nothing happens
 
@@ -18,6 +20,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,10 @@ def act(trainer: training.Trainer) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how in ("same", "other") and comm.rank == 1 and iteration == 5:
         raise ValueError(f"the cause{attempt if how == 'other' else ''}")
+    if how == "slow" and attempt == 0:
+        time.sleep(0.02)
+    if how == "fail" and comm.rank == 1 and iteration == begin[0] + 4:
+        raise ValueError(f"the cause {attempt}")
     if how == "stop" and attempt == 0 and iteration == 7 and comm.rank == 1:
         os.kill(os.getpid(), signal.SIGUSR1)
 

@@ -91,7 +91,7 @@ def test_what_cannot_be_started_again_is_tried_later(monkeypatch: pytest.MonkeyP
     assert restart.run(start, Restarts(5), said.append) == 2
     assert waited == [1, 2, 4, 1, 2]
     assert said.count("distrain: b: no answer.\n") == 4
-    assert said[-1] == "distrain: not started again: that was restart 5 of at most 5.\n"
+    assert said[-1] == "distrain: not started again: that was failure 6, and --max-restarts is 5.\n"
     left = iter([None])
     with pytest.raises(LaunchError):
         restart.run(start, Restarts(5), said.append)
@@ -165,8 +165,12 @@ def test_ranks_that_are_killed_change_no_bit_of_the_result(mpi: Any, mpi_python:
     (trained, whole), *more = re.findall(r"effective time: (\S+) s of (\S+) s .* with 3 restarts\.\n", done.stderr)
     assert more == []
     assert 0 < float(trained) < float(whole) < 90
-    assert f"restart 3: continues from {out}/snapshot_iter_{starts[3]}\n" in done.stdout
-    assert [start["restart"] for start in json.loads((out / "run.json").read_text())["starts"]] == [0, 1, 2, 3]
+    assert f"start 4 (3 after a failure): continues from {out}/snapshot_iter_{starts[3]}\n" in done.stdout
+    noted = json.loads((out / "run.json").read_text())["starts"]
+    assert [(start["restart"], start["after"]) for start in noted] == [
+        (0, None),
+        *[(n, "failure") for n in (1, 2, 3)],
+    ]
     assert (tmp_path / "logs" / "rank-0.log").read_text().count("continues from") == 3  # of all attempts
 
 
@@ -202,7 +206,7 @@ def test_restarts_are_counted(mpi: Any, tmp_path: Path) -> None:
     done = run(mpi, sys.executable, tmp_path, "other", "--max-restarts", "2")
     assert done.returncode == 1
     assert begun(tmp_path) == [0, 3, 3]
-    assert done.stderr.endswith("distrain: not started again: that was restart 2 of at most 2.\n")
+    assert done.stderr.endswith("distrain: not started again: that was failure 3, and --max-restarts is 2.\n")
 
 
 @pytest.mark.mpi
@@ -216,6 +220,24 @@ def test_a_job_that_stops_to_be_started_again_is_left_to_others(mpi: Any, tmp_pa
     (stopped_at,) = {int(path.name.rpartition("_")[2]) for path in tmp_path.glob("snapshot_iter_*")} - {3, 6, 9}
     mpi.run(command, env={**ENV, **name, "DISTRAIN_RESTART": "1"}).check()
     assert begun(tmp_path) == [0, stopped_at]
+
+
+@pytest.mark.mpi
+def test_failures_are_counted_across_launchers_and_stops_are_not(mpi: Any, tmp_path: Path) -> None:
+    def start(how: str, number: int, *options: str) -> Any:
+        env = {**ENV, "DISTRAIN_JOB": "slurm-7", "DISTRAIN_RESTART": str(number)}
+        return mpi.run([sys.executable, *RUN, *options, SUITE, str(tmp_path), "60", how], env=env)
+
+    assert start("stop", 0).returncode == 75
+    assert start("fail", 1).returncode == 1
+    done = start("fail", 2, "--max-restarts", "2")
+    assert done.returncode == 1
+    assert "start 3 (1 after a failure, 1 after the time limit): continues from " in done.stdout
+    assert "start 4 (2 after a failure, 1 after the time limit): continues from " in done.stdout
+    assert "distrain: restart 2 of at most 2 in 0.05 s.\n" in done.stderr
+    assert done.stderr.endswith("distrain: not started again: that was failure 3, and --max-restarts is 2.\n")
+    noted = json.loads((tmp_path / "run.json").read_text())["starts"]
+    assert [start["after"] for start in noted] == [None, "time limit", "failure", "failure"]
 
 
 def test_one_rank_is_started_again_too(mpi: Any, tmp_path: Path) -> None:

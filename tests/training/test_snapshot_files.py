@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distrain.errors import CorruptFileError
-from distrain.training import extensions, snapshot_files
+from distrain.training import attempts, extensions, snapshot_files
 
 NAME = "snapshot_iter_{.updater.iteration}"
 
@@ -23,6 +23,7 @@ def start(make_trainer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("DISTRAIN_JOB", job)
         if is_new:
             monkeypatch.setattr(snapshot_files, "_begun", {})  # as in a process of its own
+            monkeypatch.setattr(attempts, "_begun", {})
         trainer = make_trainer((last, "iteration"))
         begin: list[int] = []
         trainer.extend(lambda trainer: begin or begin.append(trainer.updater.iteration), call_before_training=True)
@@ -40,7 +41,7 @@ def test_the_next_attempt_continues_and_another_job_does_not(
 ) -> None:
     assert start("a", 5) == 0
     assert start("a", 7) == 4
-    assert capsys.readouterr().out == f"restart 0: continues from {tmp_path}/result/snapshot_iter_4\n"
+    assert capsys.readouterr().out == f"start 2: continues from {tmp_path}/result/snapshot_iter_4\n"
     assert start("b", 3) == 0  # its snapshot_iter_2 is newer than the other job's 4 and 6
     assert start("b", 5) == 2
     assert json.loads((tmp_path / "result" / ".job").read_text())["job"] == "b"

@@ -41,8 +41,9 @@ function settingsOf(run) {
   if (last("elapsed_time") !== undefined) found.set("time", `${shown(last("elapsed_time"))} s`);
   const start = run.starts[run.starts.length - 1];
   if (!start) return found;
-  const { command, folder, git, seed, world, machine, versions, environment, time, iteration, ...more } = start;
+  const { command, folder, git, seed, world, machine, versions, environment, time, iteration, after, ...more } = start;
   found.set("started", when(run.starts[0].time) + (run.starts.length > 1 ? `; resumed, last ${when(time)}` : ""));
+  found.set("starts", startsOf(run));
   found.set("command", typed(command));
   found.set("in folder", words(folder));
   found.set("git revision", git ? words(git.revision) + (git.is_changed ? ", with changes since" : "") : "none");
@@ -52,6 +53,13 @@ function settingsOf(run) {
     for (const [name, value] of Object.entries(group || {})) found.set(name, words(value));
   }
   return found;
+}
+
+// How many starts there were, and how many of them came after what: "4, 1 after a failure, 2 after a time limit".
+function startsOf(run) {
+  const counts = new Map();
+  for (const { after } of run.starts) if (after) counts.set(words(after), (counts.get(words(after)) || 0) + 1);
+  return [run.starts.length, ...[...counts].map(([after, count]) => `${count} after a ${after}`)].join(", ");
 }
 
 function settingsTable(runs, onlyDifferent) {
@@ -75,7 +83,8 @@ function settingsTable(runs, onlyDifferent) {
 function eventsOf(run, ranks) {
   const starts = run.starts.map((start, i) => {
     const ranks = start.world && start.world.ranks;
-    const what = (i ? "resumed" : "started") + (ranks ? ` on ${ranks} ${ranks === 1 ? "rank" : "ranks"}` : "");
+    const why = i && start.after ? ` after a ${words(start.after)}` : "";
+    const what = (i ? "resumed" : "started") + why + (ranks ? ` on ${ranks} ${ranks === 1 ? "rank" : "ranks"}` : "");
     return { time: words(start.time), what, iteration: start.iteration, size: null };
   });
   const files = run.snapshots.map((one) => ({ time: one.time, what: one.name, iteration: one.iteration, size: one.nbytes }));

@@ -18,6 +18,7 @@ from distrain import restart, rng
 from distrain.comm import Communicator
 from distrain.env import rank_info
 from distrain.files import atomic_write
+from distrain.training import attempts
 from distrain.training.extension import Extension
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class RunRecord(Extension):
         trainer.extend(extensions.RunRecord())
 
     The file has a list "starts", to which a resumed run adds its own: time, iteration, command, folder, git revision of
-    the script and whether it was changed since, versions, seed, number of the restart, ranks with their hosts, and
-    those environment variables that change a result or a speed. The command is noted as it was given: do not put
+    the script and whether it was changed since, versions, seed, number of the restart, how the start before it ended
+    ("failure", "time limit" or "preemption", in a job that may be started again), ranks with their hosts, and those
+    environment variables that change a result or a speed. The command is noted as it was given: do not put
     passwords there.
 
     Args:
@@ -61,7 +63,7 @@ class RunRecord(Extension):
         seed = rng.seed()
         if comm.rank != 0:
             return
-        path = os.path.join(trainer.out, self._filename)
+        path, ends = os.path.join(trainer.out, self._filename), attempts.earlier(trainer.out)
         start = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "iteration": trainer.updater.iteration,
@@ -70,12 +72,13 @@ class RunRecord(Extension):
             "git": _git(os.path.dirname(os.path.abspath(sys.argv[0]))),
             "seed": seed,
             "restart": restart.attempt(),
+            "after": ends[-1] if ends else None,
             "world": {"ranks": comm.size, "hosts": hosts, "launcher": rank_info().launcher},
             "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
             "versions": {"python": platform.python_version(), **_versions()},
             "environment": {name: os.environ[name] for name in sorted(os.environ) if _VARIABLES.fullmatch(name)},
         }
-        starts = _earlier(path) if trainer.updater.iteration else []
+        starts = _earlier(path) if trainer.updater.iteration or ends else []
         with atomic_write(path) as stream:
             stream.write(json.dumps({"starts": [*starts, start]}, indent=2).encode() + b"\n")
 
