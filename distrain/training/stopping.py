@@ -91,8 +91,10 @@ class Stopping:
             black_box.enter(self._state)
         if self._heard and not self.is_final:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if not self._heard:  # else its copies may still be on their way
-            for number in self._numbers:
+        for number in self._numbers:
+            if self.is_final and kind is None:  # srun ends ranks by SIGTERM that are a little later than the first
+                signal.signal(number, signal.SIG_IGN)
+            elif not self._heard:  # else its copies may still be on their way
                 signal.signal(number, signal.SIG_DFL)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

@@ -56,6 +56,13 @@ def test_a_signal_stops_a_training_of_one_process(run_ranks: Callable[..., Any],
 
 
 @pytest.mark.mpi
+def test_a_signal_after_the_stop_changes_nothing(run_ranks: Callable[..., Any], tmp_path: Path) -> None:
+    done = run_ranks(SUITE, 2, str(tmp_path), "100", "1", "SIGUSR1", "5", "late")
+    assert done.returncode == 75
+    check_end(tmp_path, 2, 5)
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize("victim", ["0", "1", "all"])
 def test_all_ranks_stop_after_the_same_step(
     run_ranks: Callable[..., Any], mpi_python: str, tmp_path: Path, victim: str
