@@ -360,6 +360,13 @@ class TestCurve:
         assert self.said(server, line, 0.5) is None
 
 
+def test_a_port_in_use_is_named_with_what_to_do(net):
+    public, secret = zmq.curve_keypair()
+    taken = wire.listen_on_tcp(net.hub(), "tcp://127.0.0.1:0", secret, public, "test")
+    with pytest.raises(ArgumentError, match=f"cannot listen on {taken}: Address already in use.*Choose another port"):
+        wire.listen_on_tcp(net.hub(), taken, secret, public, "test")
+
+
 @pytest.mark.parametrize("endpoint", ["ipc://x", "127.0.0.1:0", "tcp://no-such-host.invalid:1", "tcp://127.0.0.1:x"])
 def test_an_endpoint_that_cannot_be(net, endpoint):
     public, secret = zmq.curve_keypair()

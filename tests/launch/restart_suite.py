@@ -61,7 +61,7 @@ def act(trainer: training.Trainer) -> None:
     if how in ("same", "other") and comm.rank == 1 and iteration == 5:
         raise ValueError(f"the cause{attempt if how == 'other' else ''}")
     if how == "slow" and attempt == 0:
-        time.sleep(0.02)
+        time.sleep(0.1)
     if how == "fail" and comm.rank == 1 and iteration == begin[0] + 4:
         raise ValueError(f"the cause {attempt}")
     if how == "stop" and attempt == 0 and iteration == 7 and comm.rank == 1:
