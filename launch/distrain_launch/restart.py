@@ -56,10 +56,10 @@ def variables(environ: Mapping[str, str] = os.environ) -> Iterator[dict[str, str
 def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, say: Callable[[str], None]) -> int:
     """Runs a job, again after a failure; returns its last exit code.
 
-    Over is a job that ends well, that was told to end, that has stopped to be started again by others (code 75), or
-    that fails twice in the same way without having come further, since it would do so again. A signal for such a stop
-    that ends ranks in which no training runs counts like one that was heard. What has once been started and cannot be
-    started again, because a host does not answer, is tried later.
+    Over is a job that ends well, that was told to end, a rank of which somebody has interrupted (SIGINT), that has
+    stopped to be started again by others (code 75), or that fails twice in the same way without having come further,
+    since it would do so again. A signal for such a stop that ends ranks in which no training runs counts like one that
+    was heard. What has once been started and cannot be started again, because a host does not answer, is tried later.
 
     Args:
         start: runs the job once with more variables; the second argument says whether it is a restart.
@@ -89,6 +89,9 @@ def run(start: Callable[[dict[str, str], bool], Attempt], restarts: Restarts, sa
                 say(f"distrain: {signal_name(unheard)} came when no training ran: start it again to continue.\n")
                 return STOPPED
             if attempt.failure is None:
+                return attempt.code
+            if attempt.code == 128 + signal.SIGINT:
+                say("distrain: not started again: somebody has interrupted a rank (SIGINT).\n")
                 return attempt.code
             if before is not None and is_loop(before, attempt):
                 where = _where(attempt)

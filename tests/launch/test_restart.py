@@ -40,6 +40,7 @@ WELL = Attempt(0)
         ([Attempt(143, "told to end")], 3, 75, []),
         ([Attempt(130, "told to end")], 3, 130, []),
         ([failed("a", 1), failed("-10 ", -1)], 3, 75, [1]),
+        ([failed("a", 1), Attempt(130, "", "130 KeyboardInterrupt", 4)], 3, 130, [1]),
         ([failed("a", 1), failed("-15 ", -1)], 3, 75, [1]),
         ([failed("a", 1), WELL], 3, 0, [1]),
         ([failed("a", 1), failed("b", 1), failed("c", 1), failed("d", 1)], 3, 1, [1, 2, 4]),
