@@ -39,13 +39,13 @@ def script(job: Job) -> str:
         return shell.script(job, head, start, local_rank)
     told = [_JOB, '"DISTRAIN_RESTART=${SLURM_RESTART_COUNT:-0}"', f"DISTRAIN_GRACE={job.requeue_s}"]
     ending = _REQUEUE.format(is_to_go_on=_STOPPED if job.mpi is None else _KILLED)
-    return shell.script(job, head, shell.stoppable(start, _WHO, ending, "USR1 TERM"), local_rank, told)
+    return shell.script(job, head, shell.stoppable(start, _WHO, ending, "USR1 USR2 TERM"), local_rank, told)
 
 
 _JOB = '"DISTRAIN_JOB=slurm-$SLURM_JOB_ID"'
 _STOPPED = '[ "$code" -eq 75 ]'
 _KILLED = f'{_STOPPED} || {{ [ "$told" -gt 0 ] && [ "$code" -eq 137 ]; }}'  # srun kills ranks that end a little later
-_WHO = "Slurm tells this shell when the end is near (USR1) or the job must make room (TERM)"
+_WHO = "Slurm tells this shell when the end is near (USR1; USR2 if you ask for it) or the job must make room (TERM)"
 _REQUEUE = """\
 if {is_to_go_on}; then
     scontrol requeue "$SLURM_JOB_ID"

@@ -23,10 +23,10 @@ environment=(
 # The command line of every rank.
 program=(env "${environment[@]}" /home/me/venv/bin/python train.py)
 
-# Slurm tells this shell when the end is near (USR1) or the job must make room (TERM).
+# Slurm tells this shell when the end is near (USR1; USR2 if you ask for it) or the job must make room (TERM).
 # All ranks finish their step and save, and the training ends with code 75.
 told=0
-trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 TERM
+trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 USR2 TERM
 
 # A rank that is killed ends the others.
 srun --mpi=pmi2 --kill-on-bad-exit=1 "${program[@]}" &

@@ -51,10 +51,10 @@ exec "$@"
 # The command line of every rank.
 program=(sh -c "$own_gpu" sh env "${environment[@]}" /home/me/venv/bin/python train.py --epoch 20 --out 'it'"'"'s a result')
 
-# Slurm tells this shell when the end is near (USR1) or the job must make room (TERM).
+# Slurm tells this shell when the end is near (USR1; USR2 if you ask for it) or the job must make room (TERM).
 # All ranks finish their step and save, and the training ends with code 75.
 told=0
-trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 TERM
+trap 'told=$((told + 1)); kill -USR1 "$training" 2> /dev/null || :' USR1 USR2 TERM
 
 # Open MPI alone reads this: a rank that it binds to one core could not use the others that are its own.
 export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
