@@ -91,6 +91,22 @@ def test_values_by_pointer_and_by_keys(opened: Any, trained: list[Path]) -> None
     assert said.startswith("iteration 6: units 8: main/loss ")
 
 
+def test_starts_are_counted_by_what_they_came_after(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text('{"loss": 1, "iteration": 1}\n')
+    afters = [None, "time limit", "failure", "time limit", {"odd": 1}]
+    starts = [{"time": f"2026-01-0{n}", "iteration": n, "after": after} for n, after in enumerate(afters, 1)]
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"starts": starts}))
+    write_report([tmp_path / "run"], tmp_path / "r.html")
+    browser.look(1000)
+    browser.open(tmp_path / "r.html")
+    settings = browser.run("document.getElementById('settings').innerText")
+    assert "5, 2 after a time limit, 1 after a failure, " in settings
+    events = browser.run("document.getElementById('events').innerText")
+    assert events.count("resumed after a time limit") == 2
+    assert events.count("resumed after a failure") == 1
+
+
 def test_settings_events_and_graph(opened: Any) -> None:
     assert (
         opened.run("document.querySelector('#settings thead').innerText").split() == "setting units 8 units 4".split()
