@@ -97,10 +97,10 @@ class Batch:
         self.wait(lambda: list(self.folder.glob("snapshot_iter_[1-9]*")) or self._is_over(), "snapshot")
         assert self.begun(), self.log()
 
-    def pids(self, *words: str) -> list[int]:
-        """Processes of the job whose command line has these words."""
-        found = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in self.mpi.marked(self.mark)}
-        return [pid for pid, line in found.items() if all(any(w.encode() in part for part in line) for w in words)]
+    def pids(self, name: str) -> list[int]:
+        """Processes of the job that are a program or a module of that name."""
+        found = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in self.mpi.marked(self.mark)}
+        return [pid for pid, words in found.items() if name in (Path(words[0]).name, *words[2:3])]
 
     def end(self) -> str:
         """The state in which the job is over; nothing is left then."""
@@ -209,15 +209,24 @@ def test_a_signal_to_the_batch_shell(batch: Batch, way: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["USR1", "USR2"])
 def test_a_signal_to_srun(batch: Batch, way: str, name: str) -> None:
     start(batch, way)
-    for pid in batch.pids("srun", SUITE):
+    for pid in batch.pids("srun"):
         os.kill(pid, signal.Signals[f"SIG{name}"])
     batch.check_that_it_went_on("the time limit", f"SIG{name}")
+
+
+def test_srun_that_is_told_to_end_takes_the_ranks_with_it(batch: Batch) -> None:
+    """It kills them at SIGTERM, which is a failure like others, and followed by a restart."""
+    own(batch)
+    for pid in batch.pids("srun"):
+        os.kill(pid, signal.SIGTERM)
+    assert batch.end() == "COMPLETED", batch.log()
+    assert "start 2 (1 after a failure): continues from " in batch.log()
 
 
 @pytest.mark.parametrize("name", ["USR1", "USR2", "TERM"])
 def test_a_signal_to_distrain_run(batch: Batch, name: str) -> None:
     own(batch)
-    (launcher,) = [pid for pid in batch.pids("distrain_launch", "--max-restarts")]
+    (launcher,) = batch.pids("distrain_launch")
     os.kill(launcher, signal.Signals[f"SIG{name}"])
     batch.check_that_it_went_on("a preemption" if name == "TERM" else "the time limit", f"SIG{name}")
 
