@@ -3,7 +3,7 @@
     mpiexec ── keeper 0 ── rank 0        a keeper says how its rank ended; the launcher decides what that means
            └── keeper 1 ── rank 1
 
-- A rank that fails ends the job: the others get SIGTERM, and a second later SIGKILL; those that would take SIGTERM as a
+- A rank that fails ends the job: the others get SIGTERM, and 0.8 s later SIGKILL; those that would take SIGTERM as a
   wish to save their training, SIGKILL at once.
 - A signal is passed on to every rank, once. After INT or TERM they have a while to end by themselves; another one of
   these ends them at once.
@@ -38,7 +38,7 @@ from distrain_launch.report import Rank
 from distrain_launch.screen import Lines
 from distrain_launch.signals import ENDING, Signals
 
-_AFTER_FAILURE_S = 1.0  # from SIGTERM to SIGKILL
+_AFTER_FAILURE_S = 0.8  # from SIGTERM to SIGKILL; after `_FOLLOWER_S` that is still less than two seconds
 _ALIKE_S = 0.1  # for others that fail for the same reason
 _FOLLOWER_S = 1.0  # after a rank that found another one gone: for the end of that one
 _REAP_S = 0.3  # from the death of a keeper to the visible end of a killed mpiexec
