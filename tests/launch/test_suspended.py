@@ -143,6 +143,45 @@ def test_a_limit_does_not_run_while_the_launcher_is_stopped(mpi: Any, tmp_path: 
         child.communicate(timeout=10)
 
 
+FEEDING = """
+import pathlib, sys, time
+from distrain.iterators import MultiprocessIterator
+
+class Slow:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        pathlib.Path(sys.argv[1]).touch()
+        time.sleep(1.0)
+        return index
+
+iterator = MultiprocessIterator(Slow(), 4, repeat=False, shuffle=False, n_processes=1, sample_timeout=3)
+assert sorted(next(iterator)) == [0, 1, 2, 3]
+print(iterator.stats()["deaths"], flush=True)
+iterator.finalize()
+"""
+
+
+def test_a_feeder_that_was_stopped_with_its_rank_does_not_hang(mpi: Any, tmp_path: Path) -> None:
+    script, mark = tmp_path / "script.py", uuid.uuid4().hex
+    script.write_text(FEEDING)
+    command = [sys.executable, str(script), str(tmp_path / "reads")]
+    child = subprocess.Popen(command, env=mpi.environment(mark, ENV), stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for((tmp_path / "reads").exists)
+        time.sleep(0.5)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in mpi.marked(mark):
+                os.kill(pid, number)
+            time.sleep(6.0 * (number == signal.SIGSTOP))
+        stdout, _ = child.communicate(timeout=LIMIT_S)
+        assert (child.returncode, stdout) == (0, "[]\n")
+    finally:
+        mpi.kill_marked(mark)
+        child.communicate(timeout=10)
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT_S
     while not condition():

@@ -33,6 +33,7 @@ _PENDING = 1000  # messages from or to a feeder; many times what it is given to 
 _PING_S = 1.0
 _ALARM_S = 1.0  # of asking everybody again and again, after a connection has ended
 _LOOK_S = 0.1
+_PAUSE_S = 2.0  # without a look: this process may have been stopped, and its feeders with it
 _DOOR_S = 0.02  # between two looks at who wants to come in, while the rank is training
 _SLOW_S = 0.02
 _PING = wire.pack(["ping"])
@@ -93,7 +94,7 @@ class RemoteCrew:
         self._statistics = statistics
         self._feeders: dict[Member, RemoteFeeder] = {}
         self._gone: set[Member] = set()
-        self._looked = self._pinged = self._attended = 0.0
+        self._looked = self._resumed = self._pinged = self._attended = 0.0
         self._alarm_until = 0.0
         host, port = _parts(endpoint)
         keys = server_keys(folder)
@@ -220,6 +221,8 @@ class RemoteCrew:
         """Finds feeders that are gone, and leaves those alone that hang."""
         if now - self._looked < _LOOK_S:
             return
+        if now - self._looked > _PAUSE_S:
+            self._resumed = now
         self._looked = now
         if now - self._pinged >= _PING_S or now < self._alarm_until:
             self._pinged = now
@@ -230,7 +233,8 @@ class RemoteCrew:
         self._gone.clear()
         limit = self._sample_timeout
         for feeder in list(self._feeders.values()):
-            if limit is not None and self._window.load(feeder.identity) and now - feeder.since > limit:
+            since = max(feeder.since, self._resumed)
+            if limit is not None and self._window.load(feeder.identity) and now - since > limit:
                 self._dismiss(feeder.identity, f"no end after {limit:g} s")
 
     def _dismiss(self, member: Member, cause: str) -> None:

@@ -19,6 +19,7 @@ from distrain.iterators.feed.window import Member, Piece, Window
 from distrain.iterators.reading import Skipped
 
 LOOK_S = 0.1
+_PAUSE_S = 2.0  # without a look: this process may have been stopped, and its feeders with it
 """Between two looks at what the feeders are doing."""
 
 
@@ -82,7 +83,7 @@ class Supervisor:
         self._expelled = 0  # feeders, since the last good answer
         self._stopped: dict[Feeder, int] = {}  # looks at which it was
         self._ended: dict[Feeder, str] = {}  # by this supervisor, and why
-        self._looked = 0.0
+        self._looked = self._resumed = 0.0
         self._former: deque[Member] = deque(maxlen=_REMEMBERED)  # feeders that are gone
 
     def welcome(self, member: Member, hello: Hello) -> None:
@@ -142,13 +143,15 @@ class Supervisor:
         """Ends feeders that hang, a few times a second."""
         if now - self._looked < LOOK_S:
             return
+        if now - self._looked > _PAUSE_S:
+            self._resumed = now
         self._looked = now
         self._crew.check()
         for feeder in list(self._crew.feeders.values()):
             if feeder.identity not in self._window or not self._window.load(feeder.identity):
                 continue
             since = self._arena.progress(feeder.number).since
-            if self._sample_timeout is not None and since and now - since > self._sample_timeout:
+            if self._sample_timeout is not None and since and now - max(since, self._resumed) > self._sample_timeout:
                 self._end(feeder, f"no end after {self._sample_timeout:g} s")
             elif feeder.is_stopped:
                 self._stopped[feeder] = self._stopped.get(feeder, 0) + 1
