@@ -138,6 +138,8 @@ def command(
                 variables[f"{prefix}_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
     elif hosts:
         options += _hydra_places(hosts)
+    elif ranks > machine.cores:
+        variables["MPIR_CVAR_ENABLE_HEAVY_YIELD"] = "1"  # who waits lets others work; Open MPI does so by itself
     return Command([mpiexec.path, *options, *program], variables)
 
 

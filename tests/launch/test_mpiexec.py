@@ -39,7 +39,7 @@ def test_an_unknown_make_is_refused() -> None:
     ("make", "count", "machine", "options", "variables"),
     [
         ("hydra", 2, Machine(2, False), ["-n", "2"], {}),
-        ("hydra", 9, Machine(2, True), ["-n", "9"], {}),
+        ("hydra", 9, Machine(2, True), ["-n", "9"], {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1"}),
         ("openmpi", 2, Machine(2, False), ["-n", "2", "--bind-to", "none"], {}),
         ("openmpi", 3, Machine(2, False), ["-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"], {}),
         ("openmpi", 2, Machine(2, True), ["-n", "2", "--bind-to", "none"], AS_ROOT),
