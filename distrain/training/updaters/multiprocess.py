@@ -47,8 +47,8 @@ class MultiprocessParallelUpdater(StandardUpdater):
         auto_new_epoch: see `StandardUpdater`.
 
     Raises:
-        ArgumentError: it cannot run here, no devices, not as many iterators, no "main", several ranks, or an optimizer
-            set up with `accumulate`.
+        ArgumentError: it cannot run here, no devices, not as many iterators, no "main", several ranks, several
+            optimizers, or one set up with `accumulate`.
     """
 
     def __init__(
@@ -73,6 +73,11 @@ class MultiprocessParallelUpdater(StandardUpdater):
             )
         self._device, *_ = [backend.get_device(spec) for spec in specs]
         super().__init__(iterators[0], optimizer, converter, specs[0], None, None, auto_new_epoch)
+        if len(self._optimizers) > 1:
+            raise ArgumentError(
+                "MultiprocessParallelUpdater trains with one optimizer, called 'main'; the names are "
+                f"{', '.join(map(repr, self._optimizers))}"
+            )
         if getattr(self._optimizers["main"], "accumulate", 1) != 1:
             raise ArgumentError("MultiprocessParallelUpdater works through a minibatch at once; set accumulate to 1")
         self._specs = specs
