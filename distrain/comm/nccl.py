@@ -109,7 +109,11 @@ class NcclSum(GpuSum):
         number = mpi_comm.bcast(number)
         if number is not None:
             problem = self._join(mpi_comm.Get_size(), number)
-        problems = mpi_comm.allgather(problem)
+        try:
+            problems = mpi_comm.allgather(problem)
+        except Exception:  # a process is gone, for which NCCL's own end would wait
+            self.abort()
+            raise
         if any(problems):
             self.abort()
             told = "; ".join(f"rank {r} ({self._hosts[r]}): {text}" for r, text in enumerate(problems) if text)

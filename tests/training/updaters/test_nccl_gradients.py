@@ -100,6 +100,15 @@ def test_a_worker_that_is_lost_in_a_sum_ends_the_training_and_nccl(train: Any, f
     assert done.seconds < 30
 
 
+def test_a_worker_that_is_lost_while_nccl_starts_ends_the_training_and_nccl(train: Any) -> None:
+    done = train([0, 1], STAND_IN_NCCL="lost", DISTRAIN_COLLECTIVE_TIMEOUT="1.5")
+    assert done.returncode == 1
+    assert "WorkerError: worker 1 (device 1, pid " in done.stderr
+    assert "was killed by SIGKILL" in done.stderr
+    assert "aborted" in done.stdout
+    assert done.seconds < 30
+
+
 def test_a_sum_that_never_ends_ends_the_training(train: Any) -> None:
     done = train([0, 1], STAND_IN_NCCL="stopped", DISTRAIN_COLLECTIVE_TIMEOUT="0.5")
     assert done.returncode == 1

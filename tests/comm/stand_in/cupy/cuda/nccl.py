@@ -1,9 +1,9 @@
 """What distrain uses of cupy.cuda.nccl, between real ranks: MPI carries it, or files in the folder STAND_IN_FOLDER.
 
 STAND_IN_NCCL says what is to go wrong, on rank 1: "missing", "refused" (at the start), "late" (the start never ends),
-"error" (the second sum after the one by which it is tried), "stopped" (that one never ends there), "killed" (so is the
-process in it). On all ranks it is
-the sum by which it is tried that fails with "useless", and never ends with "mute".
+"lost" (the process is killed in it), "error" (the second sum after the one by which it is tried), "stopped" (that one
+never ends there), "killed" (so is the process in it). On all ranks it is the sum by which it is tried that fails with
+"useless", and never ends with "mute".
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class NcclCommunicator:
         fault = _FAULT if (rank if _FOLDER else _RANK) == 1 else ""
         if fault == "refused":
             raise NcclError("NCCL_ERROR_SYSTEM_ERROR: unhandled system error")
+        if fault == "lost":
+            os.kill(os.getpid(), signal.SIGKILL)
         if fault == "late":
             threading.Event().wait()
         if _FAULT in ("refused", "late"):
