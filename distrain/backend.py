@@ -166,6 +166,9 @@ def to_cpu(arrays: Any) -> Any:
 def copyto(destination: Array, source: Array) -> None:
     """Copies numbers into an existing array, from the same device or from another one."""
     if is_gpu_array(destination):
-        destination[...] = get_array_module(destination).asarray(source)
+        here = (
+            source if is_gpu_array(source) else source.astype(destination.dtype, copy=False)
+        )  # CuPy knows fewer dtypes
+        destination[...] = get_array_module(destination).asarray(here)
     else:
         np.copyto(destination, cuda.to_cpu(source), casting="unsafe")

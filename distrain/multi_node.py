@@ -77,7 +77,7 @@ def create_communicator(
         communicator_name: one of these names.
         mpi_comm: an `mpi4py.MPI.Intracomm` of the ranks to use; None is all ranks of the job.
         allreduce_grad_dtype: the dtype in which optimizers that are set up with this communicator send gradients, such
-            as float16, which halves what is sent; None: the gradients' own.
+            as float16 or "bfloat16", which halves what is sent; None: the gradients' own.
         batched_copy: changes nothing; see `Communicator.set_config`.
 
     Raises:

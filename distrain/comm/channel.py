@@ -19,6 +19,7 @@ from distrain import black_box
 from distrain.backend import Array
 from distrain.comm import gpu_way, record
 from distrain.comm.gpu_sum import GpuSum, StagedSum
+from distrain.comm.half import is_half, round_to
 from distrain.comm.record import Name, dtype_name
 from distrain.comm.sender import Sender
 from distrain.comm.waits import Op
@@ -134,7 +135,7 @@ class MpiChannel(Channel):
             self._slot.leave()
 
     def _sum_host(self, flat: Flat) -> None:
-        if flat.dtype.char == "e":
+        if is_half(flat.dtype):
             for part in parts(flat, self.max_count):
                 self._sum_half(part)
         else:
@@ -164,21 +165,21 @@ class MpiChannel(Channel):
         return Op((*lane, count, action, flat.size, str(flat.dtype)), self._world_ranks, text, action, lane, count)
 
     def _sum_half(self, flat: Flat) -> None:
-        """No MPI adds float16. Summing in float32 and rounding once is also more exact than rounding once a rank."""
+        """No MPI adds them. Summing in float32 and rounding once is also more exact than rounding once a rank."""
         if flat.size < _WORTH_TWO_CALLS:
             wide = flat.astype(np.float32)
             self._mpi_comm.Allreduce(self._mpi.IN_PLACE, wide)
-            _round(wide, flat)
+            round_to(wide, flat)
             return
         bounds = even_bounds(flat.size, self._size)
         start, stop = bounds[self._rank]
-        arrived = np.empty((self._size, stop - start), np.float16)
+        arrived = np.empty((self._size, stop - start), flat.dtype)
         rows = [(r * (stop - start), (r + 1) * (stop - start)) for r in range(self._size)]
         self._alltoall(flat, bounds, arrived.reshape(-1), rows)
         total = arrived[0].astype(np.float32)
         for row in arrived[1:]:
             total += row
-        _round(total, flat[start:stop])
+        round_to(total, flat[start:stop])
         self._allgather(flat, bounds)
 
     def alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
@@ -191,7 +192,7 @@ class MpiChannel(Channel):
 
     def _alltoall(self, given: Flat, give: Bounds, taken: Flat, take: Bounds) -> None:
         kind = self._bytes_type(given.dtype)
-        self._mpi_comm.Alltoallv([given, *_counts(give), kind], [taken, *_counts(take), kind])
+        self._mpi_comm.Alltoallv([_plain(given), *_counts(give), kind], [_plain(taken), *_counts(take), kind])
 
     def allgather(self, flat: Flat, bounds: Bounds) -> None:
         """Fills in what the other ranks have."""
@@ -202,7 +203,8 @@ class MpiChannel(Channel):
             self._slot.leave()
 
     def _allgather(self, flat: Flat, bounds: Bounds) -> None:
-        self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [flat, *_counts(bounds), self._bytes_type(flat.dtype)])
+        kind = self._bytes_type(flat.dtype)
+        self._mpi_comm.Allgatherv(self._mpi.IN_PLACE, [_plain(flat), *_counts(bounds), kind])
 
     def _bytes_type(self, dtype: np.dtype[Any]) -> Any:
         """MPI's type of that many bytes: what is only moved need not be understood."""
@@ -216,6 +218,11 @@ class MpiChannel(Channel):
             self._gpu_sum.close()
         record.drop_slot(self._slot)
         self._mpi_comm.Free()
+
+
+def _plain(flat: Flat) -> Flat:
+    """The array as MPI's Python module takes it: that of a dtype which is not NumPy's own as whole numbers."""
+    return flat.view(f"u{flat.dtype.itemsize}") if flat.dtype.kind == "V" else flat
 
 
 def _counts(bounds: Bounds) -> tuple[list[int], list[int]]:
@@ -236,8 +243,3 @@ def parts(flat: Flat, count: int) -> Iterator[Flat]:
         return
     for start in range(0, flat.size, count):
         yield flat[start : start + count]
-
-
-def _round(wide: Flat, half: Flat) -> None:
-    with np.errstate(over="ignore"):
-        half[...] = wide

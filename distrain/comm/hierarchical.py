@@ -25,6 +25,7 @@ import numpy as np
 
 from distrain.comm import node_memory
 from distrain.comm.channel import Flat, MpiChannel, even_bounds, parts
+from distrain.comm.half import is_half, round_to
 from distrain.comm.record import Name
 from distrain.comm.topology import position
 from distrain.errors import WorldError
@@ -76,16 +77,14 @@ class NodeSum:
 
     def _add(self, rows: Flat) -> None:
         """Leaves the sum of the rows of all nodes in the first row."""
-        is_half = rows.dtype.char == "e"  # which is summed in float32, and rounded once
-        total = rows[0].astype(np.float32) if is_half else rows[0]
+        total = rows[0].astype(np.float32) if is_half(rows.dtype) else rows[0]
         with np.errstate(over="ignore", invalid="ignore"):  # MPI does not warn either; loss scaling looks at the sum
             for row in rows[1:]:
                 total += row
         if self._has_peers:
             self._across.Allreduce(self._in_place, total)
-        if is_half:
-            with np.errstate(over="ignore"):
-                rows[0] = total
+        if total.dtype != rows.dtype:
+            round_to(total, rows[0])
 
     def close(self) -> None:
         """Gives the MPI communicators back."""

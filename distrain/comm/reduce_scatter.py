@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distrain.comm.channel import Bounds, Channel
+from distrain.comm.half import is_half, round_to
 
 _WINDOW = 2**18  # elements that arrive at a time: they stay in the cache, and need little memory
 
@@ -25,8 +26,8 @@ def clip(bounds: Bounds, start: int, stop: int) -> list[tuple[int, int]]:
 def reduce_scatter(channel: Channel, rank: int, flat: NDArray[Any], bounds: Bounds, out: NDArray[Any]) -> None:
     """Sums an array over the ranks, of which each gets its own part.
 
-    Terms are added in the order of the ranks, float16 in float32 and rounded once. So a sum has the same bits in
-    however many pieces the array is sent.
+    Terms are added in the order of the ranks, those of 16 bits in float32 and rounded once. So a sum has the same bits
+    in however many pieces the array is sent.
 
     Args:
         channel: of the ranks.
@@ -59,12 +60,11 @@ def _scatter(channel: Channel, flat: NDArray[Any], bounds: Bounds, out: NDArray[
 
 
 def _add(rows: NDArray[Any], out: NDArray[Any]) -> None:
-    if rows.dtype == np.float16:
+    if is_half(rows.dtype):
         wide = rows[0].astype(np.float32)
         for row in rows[1:]:
             wide += row
-        with np.errstate(over="ignore"):
-            out[...] = wide
+        round_to(wide, out)
         return
     if len(rows) == 1:
         out[...] = rows[0]

@@ -23,6 +23,7 @@ from distrain.autograd import Parameter, Variable
 from distrain.autograd.uses import count_uses
 from distrain.clock import clock
 from distrain.comm import Communicator
+from distrain.comm.half import is_bfloat16
 from distrain.comm.reduce_scatter import clip, reduce_scatter
 from distrain.errors import WorldError
 from distrain.optimizers.buckets import Bucket, cut, in_order
@@ -53,9 +54,12 @@ class Exchange:
         self._late = _LateSums(self._wires) if plan.is_double else None
 
     def _wire(self, group: FlatGroup) -> NDArray[Any] | None:
-        """Memory for what is sent, unless the buffer itself is; on the host where it is sent during the next step."""
+        """Memory for what is sent, unless the buffer itself is.
+
+        It is on the host if it is sent during the next step, or as bfloat16, which CuPy does not know.
+        """
         dtype = group.buffer.dtype if self._plan.dtype is None else self._plan.dtype
-        if self._plan.is_double:
+        if self._plan.is_double or is_bfloat16(dtype):
             return np.empty(len(group.buffer), dtype)
         return None if dtype == group.buffer.dtype else group.xp.empty(len(group.buffer), dtype)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from distrain.comm import Communicator
+from distrain.comm.half import as_dtype, is_half
 from distrain.errors import ArgumentError, WorldError
 
 How = Literal["auto", "measure", "direct", "buckets", "double"]
@@ -24,7 +25,7 @@ VARIABLE = "DISTRAIN_EXCHANGE"
 _SIZES = (2**20, 2**22, 2**24)  # bytes
 _WORTH_BUCKETS = 2**23  # bytes of all gradients
 _ROUNDS = 4
-_MAX_TICKETS = 200  # small enough for the float16 sum of all ranks' tickets
+_MAX_TICKETS = 200  # exact in bfloat16, and small enough for the float16 sum of all ranks' tickets
 _GAIN = 0.97  # of the time of direct calls, for which buckets are worth a second thread
 
 
@@ -42,6 +43,13 @@ class ExchangeSettings:
     bucket_bytes: int = 2**22
     dtype: np.dtype[Any] | None = None
 
+    @property
+    def words(self) -> str:
+        """All of it, for a comparison and for messages."""
+        return (
+            f"how={self.how!r}, bucket_bytes={self.bucket_bytes}, dtype={'None' if self.dtype is None else self.dtype}"
+        )
+
 
 def checked_settings(how: str, bucket_bytes: int, dtype: Any) -> ExchangeSettings:
     """Settings of the user's values.
@@ -53,9 +61,9 @@ def checked_settings(how: str, bucket_bytes: int, dtype: Any) -> ExchangeSetting
         raise ArgumentError(f"gradients can be exchanged in the ways {', '.join(get_args(How))}; {how!r} is none")
     if bucket_bytes < 1:
         raise ArgumentError(f"bucket_bytes must be a positive number of bytes, not {bucket_bytes}")
-    wire = None if dtype is None else np.dtype(dtype)
-    if wire is not None and wire.char not in "efd":
-        raise ArgumentError(f"gradients can be sent as float16, float32 or float64, not as {wire}")
+    wire = None if dtype is None else as_dtype(dtype)
+    if wire is not None and not (is_half(wire) or wire.char in "fd"):
+        raise ArgumentError(f"gradients can be sent as float16, bfloat16, float32 or float64, not as {wire}")
     return ExchangeSettings(how, bucket_bytes, wire)  # type: ignore[arg-type]
 
 
@@ -92,24 +100,29 @@ def read_choice(serializer: Any, comm: Communicator) -> ExchangeSettings | None:
 _tickets = itertools.count()
 
 
-def agree_on_layout(comm: Communicator, layout: Layout) -> int:
-    """Compares what the ranks are going to sum. A collective call.
+def agree_on_layout(comm: Communicator, layout: Layout, settings: ExchangeSettings) -> int:
+    """Compares what the ranks are going to sum, and how. A collective call.
 
     Returns:
         A small number, the same on all ranks, for these arrays.
 
     Raises:
-        WorldError: the layouts differ; on all ranks alike.
+        WorldError: the layouts or the settings differ; on all ranks alike.
     """
-    everybody = comm.allgather_obj((layout, next(_tickets)))
-    for rank, (theirs, _) in enumerate(everybody):
-        if theirs != everybody[0][0]:
+    everybody = comm.allgather_obj((layout, settings.words, next(_tickets)))
+    first, words, number = everybody[0]
+    for rank, (theirs, theirs_words, _) in enumerate(everybody):
+        if theirs != first:
             raise WorldError(
-                f"rank {rank} would sum {_words(theirs)}, but rank 0 {_words(everybody[0][0])}. Set up the same "
-                "parameters with the same optimizers on every rank."
+                f"rank {rank} would sum {_words(theirs)}, but rank 0 {_words(first)}. Set up the same parameters with "
+                "the same optimizers on every rank."
             )
-    number: int = everybody[0][1]
-    return number % _MAX_TICKETS + 1
+        if theirs_words != words:
+            raise WorldError(
+                f"rank {rank} would exchange gradients by {theirs_words}, but rank 0 by {words}. Call use_exchange "
+                f"alike on every rank, and set {VARIABLE} alike."
+            )
+    return int(number) % _MAX_TICKETS + 1
 
 
 def _words(layout: Layout) -> str:

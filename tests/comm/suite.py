@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 from object_checks import check_mixed_messages, check_objects, check_objects_that_cannot_be_sent, refused
 
 import distrain
@@ -55,6 +56,20 @@ def check_float16(comm: Communicator) -> None:
         x = comm.allreduce(data[comm.rank])
         np.testing.assert_allclose(x, exact, rtol=2**-10.9, atol=2**-20)
         assert len(set(comm.allgather_obj(x.tobytes()))) == 1
+
+
+def check_bfloat16(comm: Communicator) -> None:
+    """The dtype of ml_dtypes, in which gradients can travel: summed in float32, rounded once."""
+    for size in (3, 2**15, 2**15 + 7):
+        x = np.full(size, 256 if comm.rank == 0 else 1, bfloat16)  # 256 + 1 is 256 in bfloat16
+        comm.channel.allreduce(x)
+        np.testing.assert_array_equal(x, np.full(size, 256 + comm.size - 1, np.float32).astype(bfloat16))
+    data = [np.random.default_rng(r).normal(size=2**15 + 1).astype(bfloat16) for r in range(comm.size)]
+    exact = np.sum([row.astype(np.float64) for row in data], axis=0)
+    x = data[comm.rank].copy()
+    comm.channel.allreduce(x)
+    np.testing.assert_allclose(x.astype(np.float64), exact, rtol=2**-7.9, atol=2**-20)
+    assert len(set(comm.allgather_obj(x.tobytes()))) == 1
 
 
 def check_strides(comm: Communicator) -> None:
@@ -320,7 +335,7 @@ def check_hierarchies(comm: Communicator) -> None:
     nodes = [[str(r // 2) for r in range(n)], [str(r % 2) for r in range(n)], ["a"] * (n - 1) + ["b"], ["a"] * n]
     for number, hosts in enumerate(nodes):
         channel = HierarchicalChannel(comm.mpi_comm.Dup(), (-1, number), members, hosts)
-        for dtype in ("f2", "f4", "f8", "i1", "u1", "i2", "i8"):
+        for dtype in ("f2", bfloat16, "f4", "f8", "i1", "u1", "i2", "i8"):
             for size in (0, 1, n + 1, WORTH, PIECE + 3):  # short ones go another way
                 x = np.full(size, me + 1, dtype)
                 channel.allreduce(x)
@@ -379,6 +394,7 @@ def check_all(comm: Communicator) -> None:
         check_places,
         check_allreduce,
         check_float16,
+        check_bfloat16,
         check_overflow,
         check_strides,
         check_moves,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 import threading
 import time
@@ -185,7 +186,7 @@ fresh._serialize_exchange(NpzDeserializer(saved))
 assert fresh._exchange_settings is None
 
 
-# float16 on the wire: half the bytes, and gradients within their rounding.
+# Gradients of 16 bits on the wire: half the bytes, and gradients within their rounding.
 class Free(distrain.Chain):
     def __init__(self, values: Any) -> None:
         super().__init__()
@@ -195,18 +196,36 @@ class Free(distrain.Chain):
 
 values = [np.random.default_rng(r).normal(size=70_000).astype(np.float32) for r in range(comm.size)]
 exact = np.mean(values, axis=0, dtype=np.float64)
-bound = np.mean(np.abs(values), axis=0) * 2**-11 + np.abs(exact) * 2**-11 + 1e-6
-for how in ("direct", "buckets"):
+rounding = np.mean(np.abs(values), axis=0) + np.abs(exact)
+for how, (name, digits) in itertools.product(("direct", "buckets"), (("float16", 11), ("bfloat16", 8))):
+    bound = rounding * 2.0**-digits + 1e-6
     model = Free(values[0])
     optimizer = optimizers.SGD(lr=1.0).setup(model)
-    optimizer.use_exchange(how, dtype=np.float16)
+    optimizer.use_exchange(how, dtype=name)
     for _ in range(3):
         spy.calls.clear()
         optimizer.update(lambda model=model: F.sum(model.w * values[comm.rank]))
         assert (np.abs(model.w.grad - exact) <= bound).all()
         assert (model.w.grad != exact.astype(np.float32)).any()
-        assert {dtype for *_, dtype in spy.calls} == {np.dtype(np.float16)}
+        assert {str(dtype) for *_, dtype in spy.calls} == {name}
         assert len(set(comm.allgather_obj(model.w.grad.tobytes()))) == 1
+
+# What bfloat16 has range for does not overflow.
+model = Free(values[0])
+optimizer = optimizers.SGD(lr=1.0).setup(model)
+optimizer.use_exchange(dtype="bfloat16")
+for _ in range(2):
+    optimizer.update(lambda model=model: F.sum(model.w * np.full_like(values[0], 2.0**100)))
+assert (model.w.grad == 2.0**100).all()
+
+# Ranks that would exchange in different ways are refused before anything is sent.
+optimizer.use_exchange(dtype="bfloat16" if comm.rank == 0 else None)
+try:
+    optimizer.update(lambda model=model: F.sum(model.w))
+except WorldError as error:
+    assert "dtype=None, but rank 0 by how='auto'" in str(error), error
+else:
+    assert comm.size == 1, "ranks that exchange in different ways were accepted"
 
 # Different optimizers at the same time: an error, not each other's gradients.
 one, two = Free(np.zeros(5, np.float32)), Free(np.zeros(5, np.float32))

@@ -167,6 +167,12 @@ for make in (optimizers.SGD, momentum, optimizers.Adam, lambda: optimizers.AdamW
     check_same(train(make, plain, never), train(make, plain, always), make)
 for how in ({"how": "direct"}, {"how": "buckets", "bucket_bytes": 64}, {"how": "measure"}, {"dtype": np.float16}):
     check_same(train(momentum, plain, never, **how), train(momentum, plain, always, **how), how)
+for name in ("float16", "bfloat16"):  # on the wire
+
+    def sent_as(optimizer: Any, name: str = name) -> None:
+        optimizer.use_exchange(dtype=name)
+
+    check_same(train(momentum, sent_as, never), train(momentum, sent_as, always), name)
 for prepare in (
     with_frozen,
     with_hooks_of_its_own,

@@ -48,7 +48,9 @@ def by_hand(steps):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize(("n", "dtype", "tolerance"), [(2, None, 1e-6), (4, None, 1e-6), (2, "float16", 2e-3)])
+@pytest.mark.parametrize(
+    ("n", "dtype", "tolerance"), [(2, None, 1e-6), (4, None, 1e-6), (2, "float16", 2e-3), (2, "bfloat16", 2e-2)]
+)
 def test_each_update_uses_the_gradients_of_the_step_before(run_ranks, n, dtype, tolerance):
     weights = json.loads(run_ranks(SCRIPT, n, json.dumps(dtype)).check().stdout)
     np.testing.assert_allclose(weights, by_hand(6), rtol=tolerance)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,9 @@ def test_settings_that_cannot_be() -> None:
         optimizer.use_exchange("buckets", bucket_bytes=0)
     with pytest.raises(ArgumentError, match="not as int8"):
         optimizer.use_exchange(dtype=np.int8)
+
+
+def test_bfloat16_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ArgumentError, match=r"pip install 'distrain\[bfloat16\]'"):
+        optimizers.SGD().use_exchange(dtype="bfloat16")
