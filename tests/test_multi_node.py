@@ -40,6 +40,64 @@ def test_a_scattered_dataset_is_evaluated_exactly(run_ranks: Callable[..., Any],
 
 
 @pytest.mark.mpi
+def test_a_dataset_that_all_ranks_have_is_not_sent_and_one_that_cannot_be_is_an_error_on_all(
+    run_ranks: Callable[..., Any],
+) -> None:
+    script = """
+    from distrain import multi_node
+    from distrain.errors import WorldError
+
+    class Huge(list):
+        def __reduce__(self):
+            raise TypeError("this is not to be pickled")
+
+    comm = multi_node.create_communicator("naive")
+    data = Huge(range(7))
+    part = multi_node.scatter_dataset(data, comm)
+    assert sorted(set(sum(comm.allgather_obj(list(part)), []))) == list(range(7))
+    try:
+        multi_node.scatter_dataset(data if comm.rank == 1 else None, comm, root=1)
+    except TypeError as error:
+        assert comm.rank == 1 and "not to be pickled" in str(error), error
+    except WorldError as error:
+        assert comm.rank != 1 and "rank 1 (" in str(error), error
+    else:
+        raise AssertionError("no error")
+    assert comm.bcast_obj(None, 1) is None
+    print("passed", flush=True)
+    """
+    assert run_ranks(script, 3).check().stdout.count("passed") == 3
+
+
+@pytest.mark.mpi
+def test_a_multi_node_optimizer_is_the_optimizer(run_ranks: Callable[..., Any]) -> None:
+    script = """
+    import copy
+    import numpy as np
+    import distrain.functions as F
+    import distrain.links as L
+    from distrain import multi_node, optimizers
+    comm = multi_node.create_communicator("naive")
+    adam = optimizers.Adam(0.1)
+    optimizer = multi_node.create_multi_node_optimizer(adam, comm)
+    assert optimizer is adam and isinstance(optimizer, optimizers.Adam)
+    assert copy.copy(optimizer).alpha == 0.1
+    found = []
+    for scale in (None, 1024.0):
+        model = L.Linear(2, 1, initialW=1.0)
+        copied = copy.copy(optimizer).setup(model)
+        copied.set_loss_scale(scale) if scale else None
+        for _ in range(3):
+            copied.update(lambda: F.sum(model(np.full((1, 2), comm.rank + 1, np.float32)) ** 2))
+        found.append(model.W.array.copy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    assert len(set(comm.allgather_obj(found[0].tobytes()))) == 1
+    print("passed", flush=True)
+    """
+    assert run_ranks(script, 2).check().stdout.count("passed") == 2
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize("n", [1, 3])
 def test_all_names_give_a_communicator_that_works(run_ranks: Callable[..., Any], n: int) -> None:
     script = """

@@ -23,8 +23,9 @@ class Communicator(ABC):
 
     All methods but `send`, `recv`, their `_obj` versions, `print` and `abort` are collectives: all ranks of the group
     call them, in the same order; ranks that come with different ones end in an error that names them. Arrays may be
-    on the host or on a GPU (they then go through host memory) and need not be contiguous. Objects travel as pickles
-    between the ranks of one job, which run one program as one user; use arrays for anything large.
+    on the host or on a GPU (they then go through host memory) and need not be contiguous. Objects of plain values and
+    arrays travel as messages, others as pickles (see `objects`), between the ranks of one job, which run one program as
+    one user.
 
     Attributes:
         rank: number of this process, 0 … size - 1.
@@ -155,6 +156,7 @@ class Communicator(ABC):
 
         Raises:
             ArgumentError: there is no such other rank.
+            WorldError: it comes from `send_obj`.
         """
 
     # Objects
@@ -174,11 +176,16 @@ class Communicator(ABC):
 
         Raises:
             ArgumentError: there is no such root.
+            WorldError: the object of a rank cannot be pickled (that rank gets the pickler's error).
         """
 
     @abstractmethod
     def allgather_obj(self, obj: Any) -> list[Any]:
-        """The objects of all ranks, in their order, on every rank."""
+        """The objects of all ranks, in their order, on every rank.
+
+        Raises:
+            WorldError: the object of a rank cannot be pickled (that rank gets the pickler's error).
+        """
 
     @abstractmethod
     def allreduce_obj(self, obj: Any, op: Reduction = "sum") -> Any:
@@ -186,6 +193,7 @@ class Communicator(ABC):
 
         Raises:
             ArgumentError: `op` is none of these.
+            WorldError: the object of a rank cannot be pickled (that rank gets the pickler's error).
         """
 
     @abstractmethod
@@ -194,7 +202,8 @@ class Communicator(ABC):
 
         Raises:
             ArgumentError: there is no such root.
-            WorldError: the root has another number of objects.
+            WorldError: the root has another number of objects, or one cannot be pickled (the root gets the pickler's
+                error).
         """
 
     @abstractmethod
@@ -211,6 +220,7 @@ class Communicator(ABC):
 
         Raises:
             ArgumentError: there is no such other rank.
+            WorldError: it cannot be pickled (the other rank gets the pickler's error), or comes from `send`.
         """
 
     # Models

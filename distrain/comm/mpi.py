@@ -11,12 +11,11 @@ import functools
 import itertools
 import operator
 import os
-import pickle
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,8 @@ from distrain.comm.channel import parts
 from distrain.comm.communicator import Communicator, Reduction
 from distrain.comm.header import Header, flat_bytes
 from distrain.comm.kinds import Kind, new_channel, same_kind
+from distrain.comm.mpi_bytes import MpiBytes
+from distrain.comm.mpi_objects import MpiObjects
 from distrain.comm.record import Name
 from distrain.comm.topology import position
 from distrain.comm.waits import Op
@@ -61,6 +62,13 @@ def _leaving(name: str) -> Callable[[_Method], _Method]:
 _collective, _message = _leaving("_slot"), _leaving("_points_slot")
 
 
+class _Arrays(NamedTuple):
+    """What comes before arrays that are sent: what they are, and whether `send` was given several."""
+
+    headers: list[Header]
+    are_several: bool
+
+
 class MpiCommunicator(Communicator):
     """A group of ranks that talk through MPI.
 
@@ -72,8 +80,6 @@ class MpiCommunicator(Communicator):
         kind: as given.
         hosts: for each rank the node that it is on.
     """
-
-    max_count = 2**30  # elements a call: MPI before 4.0 counts in 32-bit integers
 
     def __init__(self, mpi_comm: Any, kind: Kind = "auto") -> None:
         from mpi4py import MPI
@@ -95,6 +101,8 @@ class MpiCommunicator(Communicator):
         places: list[tuple[str, str]] = mpi_comm.allgather((socket.gethostname(), kind))
         self.hosts = [host for host, _ in places]
         self.kind = self._kind = same_kind(kind, places)
+        self._bytes = MpiBytes(mpi_comm, self._points)
+        self._objects = MpiObjects(mpi_comm, self._bytes, self.hosts)
         self.channel = new_channel(kind, mpi_comm.Dup(), self._name, self._world_ranks, self.hosts)
         here = position(self.rank, self.hosts)
         self.intra_rank, self.intra_size = here.intra_rank, here.intra_size
@@ -119,11 +127,10 @@ class MpiCommunicator(Communicator):
 
     def _sum(self, flat: NDArray[Any]) -> None:
         if flat.dtype == np.bool_:
-            for part in parts(flat.view(np.uint8), self.max_count):
+            for part in parts(flat.view(np.uint8), self._bytes.max_count):
                 self.mpi_comm.Allreduce(self._mpi.IN_PLACE, part, self._mpi.MAX)
         else:
-            for part in parts(flat, self.max_count):
-                self.channel.allreduce(part)
+            self.channel.allreduce(flat)
 
     @_collective
     def bcast(self, array: Array | None = None, root: int = 0, *, out: Array | None = None) -> Array:
@@ -137,20 +144,16 @@ class MpiCommunicator(Communicator):
         header = self.mpi_comm.bcast(Header.of(array) if self.rank == root else None, root)
         self._require_all("bcast", header.misfit(out))
         if self.rank == root and array is not None:
-            self._send_bytes(flat_bytes(array), root)
+            self._bytes.bcast(flat_bytes(array), root)
             result = array if out is None or out is array else header.deliver(backend.to_cpu(array), out)
         elif out is not None and not is_gpu_array(out) and out.flags.c_contiguous:
-            self._send_bytes(flat_bytes(out), root)
+            self._bytes.bcast(flat_bytes(out), root)
             result = out
         else:
             packed = header.room()
-            self._send_bytes(flat_bytes(packed), root)
+            self._bytes.bcast(flat_bytes(packed), root)
             result = header.deliver(packed, out)
         return result
-
-    def _send_bytes(self, flat: NDArray[np.uint8], root: int) -> None:
-        for part in parts(flat, self.max_count):
-            self.mpi_comm.Bcast(part, root)
 
     @_collective
     def gather(self, array: Array, root: int = 0) -> tuple[Array, ...] | None:
@@ -200,37 +203,30 @@ class MpiCommunicator(Communicator):
             arguments.check_sendable("send", array)
         headers = [Header.of(array) for array in arrays]
         self._points_slot.enter(("send to", dest), dest, b"send to")
-        self._points.send((headers, isinstance(data, (tuple, list))), dest, tag + 1)
+        self._objects.send(_Arrays(headers, isinstance(data, (tuple, list))), dest, tag)
         for array in arrays:
-            for part in parts(flat_bytes(array), self.max_count):
-                self._points.Send(part, dest, tag + 1)
+            self._bytes.send(flat_bytes(array), dest, tag)
 
     @_message
     def recv(self, source: int, tag: int = 0) -> Any:
         """What another rank sends: an array, or a tuple of arrays."""
         arguments.check_peer(source, self.rank, self.size)
         self._points_slot.enter(("recv from", source), source, b"recv from")
-        headers, are_several = self._points.recv(None, source, tag + 1)
+        said = self._objects.recv(source, tag)
+        if not isinstance(said, _Arrays):
+            raise WorldError(f"rank {source} ({self.hosts[source]}) sent an object with send_obj; use recv_obj")
         arrived = []
-        for header in headers:
+        for header in said.headers:
             packed = header.room()
-            for part in parts(flat_bytes(packed), self.max_count):
-                self._points.Recv(part, source, tag + 1)
+            self._bytes.recv(flat_bytes(packed), source, tag)
             arrived.append(header.deliver(packed, None))
-        return tuple(arrived) if are_several else arrived[0]
+        return tuple(arrived) if said.are_several else arrived[0]
 
     def _move(self, sends: Mapping[int, Array], headers: Mapping[int, Header]) -> list[Array]:
         """Sends arrays to some ranks, and receives from others what the headers say, in their order."""
-        requests, arrived = [], {source: header.room() for source, header in headers.items()}
-        for source, packed in arrived.items():
-            if source != self.rank:
-                requests += [self._points.Irecv(part, source) for part in parts(flat_bytes(packed), self.max_count)]
-        for dest, array in sends.items():
-            if dest != self.rank:
-                requests += [self._points.Isend(part, dest) for part in parts(flat_bytes(array), self.max_count)]
-            else:
-                arrived[dest][...] = backend.to_cpu(array)
-        self._mpi.Request.Waitall(requests)
+        arrived = {source: header.room() for source, header in headers.items()}
+        rooms = {source: flat_bytes(packed) for source, packed in arrived.items()}
+        self._bytes.move({dest: flat_bytes(array) for dest, array in sends.items()}, rooms)
         return [header.deliver(arrived[source], None) for source, header in headers.items()]
 
     # Objects
@@ -240,47 +236,27 @@ class MpiCommunicator(Communicator):
         """The root's object, on every rank."""
         arguments.check_root(root, self.size)
         self._agree("bcast_obj", root)
-        if self.rank == root:
-            return self._give(obj, root)
-        size = np.empty(1, np.int64)
-        self.mpi_comm.Bcast(size, root)
-        if size[0] < 0:
-            raise WorldError(f"rank {root} could not pickle the object it was to broadcast; its own error says why.")
-        data = np.empty(size[0], np.uint8)
-        self._send_bytes(data, root)
-        return pickle.loads(data.data)
-
-    def _give(self, obj: Any, root: int) -> Any:
-        try:
-            data = np.frombuffer(pickle.dumps(obj, pickle.HIGHEST_PROTOCOL), np.uint8)
-        except Exception:
-            self.mpi_comm.Bcast(np.full(1, -1, np.int64), root)  # the others must not wait for what never comes
-            raise
-        self.mpi_comm.Bcast(np.full(1, data.size, np.int64), root)
-        self._send_bytes(data, root)
-        return obj
+        return self._objects.bcast(obj, root)
 
     @_collective
     def gather_obj(self, obj: Any, root: int = 0) -> list[Any] | None:
         """The objects of all ranks in their order on the root, None elsewhere."""
         arguments.check_root(root, self.size)
         self._agree("gather_obj", root)
-        gathered: list[Any] | None = self.mpi_comm.gather(obj, root)
-        return gathered
+        return self._objects.gather(obj, root)
 
     @_collective
     def allgather_obj(self, obj: Any) -> list[Any]:
         """The objects of all ranks, in their order, on every rank."""
         self._agree("allgather_obj")
-        gathered: list[Any] = self.mpi_comm.allgather(obj)
-        return gathered
+        return self._objects.allgather(obj)
 
     @_collective
     def allreduce_obj(self, obj: Any, op: Reduction = "sum") -> Any:
         """The sum, maximum or minimum of the objects of all ranks, combined in the order of the ranks."""
         arguments.check_reduction(op)
         self._agree("allreduce_obj", op)
-        return functools.reduce(_REDUCE[op], self.mpi_comm.allgather(obj))
+        return functools.reduce(_REDUCE[op], self._objects.allgather(obj))
 
     @_collective
     def scatter_obj(self, objs: Sequence[Any] | None = None, root: int = 0) -> Any:
@@ -289,21 +265,23 @@ class MpiCommunicator(Communicator):
         problem = arguments.problem_with_objects(objs, self.size) if self.rank == root else None
         self._agree("scatter_obj", root)
         self._require_all("scatter_obj", problem)
-        return self.mpi_comm.scatter(objs, root)
+        return self._objects.scatter(objs, root)
 
     @_message
     def send_obj(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Sends an object to another rank, which calls `recv_obj`."""
         arguments.check_peer(dest, self.rank, self.size)
         self._points_slot.enter(("send_obj to", dest), dest, b"send_obj to")
-        self._points.send(obj, dest, tag + 1)
+        self._objects.send(obj, dest, tag)
 
     @_message
     def recv_obj(self, source: int, tag: int = 0) -> Any:
         """The object that another rank sends."""
         arguments.check_peer(source, self.rank, self.size)
         self._points_slot.enter(("recv_obj from", source), source, b"recv_obj from")
-        obj = self._points.recv(None, source, tag + 1)
+        obj = self._objects.recv(source, tag)
+        if isinstance(obj, _Arrays):
+            raise WorldError(f"rank {source} ({self.hosts[source]}) sent arrays with send; use recv")
         return obj
 
     # The group

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,14 +78,22 @@ class NcclSum(GpuSum):
         hosts: for each rank the node that it is on.
         flat: an array on the GPU that this rank is to use.
         staged: for dtypes that NCCL does not know.
+        look: called while a sum is under way. What it raises ends the sum.
 
     Raises:
         WorldError: NCCL does not start on some rank, or not in time; on all ranks alike.
     """
 
-    def __init__(self, mpi_comm: Any, hosts: Sequence[str], flat: Array, staged: GpuSum) -> None:
+    def __init__(
+        self,
+        mpi_comm: Any,
+        hosts: Sequence[str],
+        flat: Array,
+        staged: GpuSum,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self._nccl = cuda.require_nccl()
-        self._device, self._staged = flat.device, staged
+        self._device, self._staged, self._look = flat.device, staged, look
         self._rank, self._hosts = mpi_comm.Get_rank(), hosts
         self._comm: Any = None
         with self._device:
@@ -101,9 +109,13 @@ class NcclSum(GpuSum):
         number = mpi_comm.bcast(number)
         if number is not None:
             problem = self._join(mpi_comm.Get_size(), number)
-        problems = mpi_comm.allgather(problem)
+        try:
+            problems = mpi_comm.allgather(problem)
+        except Exception:  # a process is gone, for which NCCL's own end would wait
+            self.abort()
+            raise
         if any(problems):
-            self._abort()
+            self.abort()
             told = "; ".join(f"rank {r} ({self._hosts[r]}): {text}" for r, text in enumerate(problems) if text)
             _failures.append(f"it did not start before. {told}")
             raise WorldError(
@@ -121,7 +133,7 @@ class NcclSum(GpuSum):
                 with self._device:
                     self._comm = self._nccl.NcclCommunicator(size, number, self._rank)
                     if is_over.is_set():  # nobody waits for it any more
-                        self._abort()
+                        self.abort()
                     else:
                         outcome.append(self._try(size, is_over))
             except Exception as error:  # told to all ranks, and raised there
@@ -162,13 +174,16 @@ class NcclSum(GpuSum):
         with self._device:
             self._stream.wait_event(cuda.current_stream().record())
             try:
-                self._wait(self._begin(flat, kind))
+                self._wait(self._begin(flat, kind), look=self._look)
             except self._nccl.NcclError as error:
-                self._abort()
+                self.abort()
                 raise WorldError(
                     f"rank {self._rank} ({self._hosts[self._rank]}): NCCL failed in a sum of {flat.size} "
                     f"{flat.dtype!s}: {error}. NCCL_DEBUG=INFO shows more; DISTRAIN_COMM=staged goes without NCCL."
                 ) from error
+            except Exception:  # of `look`
+                self.abort()
+                raise
 
     def _begin(self, flat: Array, kind: str) -> Any:
         """Puts a sum on the stream; the event of its end."""
@@ -176,13 +191,15 @@ class NcclSum(GpuSum):
         self._comm.allReduce(place, place, flat.size, number, self._nccl.NCCL_SUM, self._stream.ptr)
         return self._stream.record()
 
-    def _wait(self, done: Any, is_over: threading.Event | None = None) -> None:
+    def _wait(self, done: Any, is_over: threading.Event | None = None, look: Callable[[], None] = lambda: None) -> None:
         while not done.done and not (is_over is not None and is_over.is_set()):
             self._comm.check_async_error()
+            look()
             time.sleep(_POLL_S)
         self._comm.check_async_error()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Ends NCCL's group on this rank, whatever the others do."""
         comm, self._comm = self._comm, None
         if comm is not None:
             comm.abort()

@@ -1,4 +1,4 @@
-"""The one door to ZeroMQ and msgpack: bounded messages, and sockets that know their peers.
+"""The one door to ZeroMQ, and to msgpack of what others may have sent: bounded messages, sockets that know their peers.
 
 packing       values as messages, and what a message may describe
 sockets       hubs and spokes, locally and over TCP

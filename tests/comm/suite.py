@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ml_dtypes import bfloat16
+from object_checks import check_mixed_messages, check_objects, check_objects_that_cannot_be_sent, refused
 
 import distrain
 import distrain.links as L
@@ -21,14 +22,6 @@ from distrain.dataset.sharding import share
 from distrain.errors import ArgumentError, InvalidType, WorldError
 
 DTYPES = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
-
-
-def refused(kind: type[Exception], call: Any, *args: Any) -> str:
-    try:
-        call(*args)
-    except kind as error:
-        return str(error)
-    raise AssertionError(f"{call} accepted {args}")
 
 
 def check_allreduce(comm: Communicator) -> None:
@@ -99,17 +92,16 @@ def check_strides(comm: Communicator) -> None:
 
 def check_chunks(comm: Communicator) -> None:
     if isinstance(comm, MpiCommunicator):
-        comm.max_count = comm.channel.max_count = 7
+        comm._bytes.max_count = comm.channel.max_count = 7
     x, y = np.arange(50, dtype=np.float32), np.arange(50) * (comm.rank + 1)
     comm.allreduce(x, out=x)
     comm.bcast(y, out=y)
     np.testing.assert_array_equal(x, np.arange(50) * comm.size)
     np.testing.assert_array_equal(y, np.arange(50))
-    assert comm.bcast_obj(list(range(99))) == list(range(99))
-    check_moves(comm)
-    check_points(comm)
+    for check in (check_objects, check_moves, check_points):
+        check(comm)
     if isinstance(comm, MpiCommunicator):
-        del comm.max_count, comm.channel.max_count
+        del comm._bytes.max_count, comm.channel.max_count
 
 
 def sample(rank: int, other: int) -> Any:
@@ -201,26 +193,6 @@ def check_bcast(comm: Communicator) -> None:
     y = np.zeros((3, 2), np.float64)
     assert comm.bcast(x, out=y) is y
     np.testing.assert_array_equal(y, x)
-
-
-def check_objects(comm: Communicator) -> None:
-    mine = {"rank": comm.rank, "x": np.arange(3)}
-    for root in range(comm.size):
-        assert comm.bcast_obj(mine, root)["rank"] == root
-        gathered = comm.gather_obj(comm.rank, root)
-        assert gathered == (list(range(comm.size)) if comm.rank == root else None)
-    assert comm.bcast_obj(None) is None
-    assert comm.allgather_obj(str(comm.rank)) == [str(r) for r in range(comm.size)]
-    assert comm.allreduce_obj(comm.rank + 1) == comm.size * (comm.size + 1) // 2
-    assert comm.allreduce_obj(str(comm.rank)) == "".join(map(str, range(comm.size)))
-    assert comm.allreduce_obj(comm.rank, "max") == comm.size - 1
-    assert comm.allreduce_obj(comm.rank, "min") == 0
-    for root in range(comm.size):
-        objs = [(root, r) for r in range(comm.size)]
-        assert comm.scatter_obj(objs if comm.rank == root else None, root) == (root, comm.rank)
-    if comm.size > 1:  # an object that cannot travel is an error on every rank, not a wait
-        refused(Exception if comm.rank == 0 else WorldError, comm.bcast_obj, lambda: None)
-    comm.barrier()
 
 
 def check_split(comm: Communicator) -> None:
@@ -430,6 +402,8 @@ def check_all(comm: Communicator) -> None:
         check_chunks,
         check_bcast,
         check_objects,
+        check_objects_that_cannot_be_sent,
+        check_mixed_messages,
         check_split,
         check_refusals,
         check_disagreement,

@@ -50,6 +50,18 @@ print("passed", flush=True)
 """
 
 
+OBJECTS = """
+import numpy as np
+from distrain import comm
+
+world = comm.world()
+x = np.full(2**30 + 5, 1, np.int8) if world.rank == 0 else np.ones(3, np.int8)  # more than one call takes
+first, second = world.allgather_obj({"x": x})
+assert (len(first["x"]), len(second["x"]), first["x"][-1]) == (2**30 + 5, 3, 1)
+print("passed", flush=True)
+"""
+
+
 def _free_memory() -> int:
     words = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return int(words["MemAvailable"].split()[0]) * 1024
@@ -64,6 +76,13 @@ NEEDS_MEMORY = pytest.mark.skipif(_free_memory() < 12 * 2**30, reason="needs 12 
 def test_more_than_two_gibibytes(run_ranks: Callable[..., Any], mpi_python: str) -> None:
     result = run_ranks(HUGE, 2, python=mpi_python, timeout=110).check()
     assert result.stdout.count("passed") == 2
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.skipif(_free_memory() < 8 * 2**30, reason="needs 8 GiB of free memory")
+def test_an_object_of_more_bytes_than_one_call_takes(run_ranks: Callable[..., Any], mpi_python: str) -> None:
+    assert run_ranks(OBJECTS, 2, python=mpi_python, timeout=110).check().stdout.count("passed") == 2
 
 
 @pytest.mark.mpi

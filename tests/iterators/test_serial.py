@@ -170,3 +170,33 @@ class TestRandomnessInADataset:
         other = SerialIterator(self.dataset(), 3, seed=5)
         load_npz(tmp_path / "i.npz", other)
         assert [list(other.next()) for _ in range(4)] == [list(whole.next()) for _ in range(4)]
+
+
+@pytest.mark.mpi
+def test_positions_and_labels_beyond_what_float32_counts(run_ranks):
+    script = """
+    import numpy as np
+    from distrain import comm
+    from distrain.dataset import concat_examples
+    from distrain.iterators import SerialIterator
+
+    class Numbers:
+        def __len__(self):
+            return 2**24 + 6
+
+        def __getitem__(self, index):
+            return np.float64(index), index + 2**40
+
+    world = comm.world()
+    for shuffle in (False, True):
+        iterator = SerialIterator(Numbers(), 6, repeat=False, shuffle=shuffle, seed=3)
+        iterator.current_position = 2**24
+        x, t = concat_examples(next(iterator))
+        assert (x.dtype, t.dtype, len(x)) == (np.float64, np.int64, 3)
+        assert (t == x + 2**40).all()
+        places = sorted(sum(world.allgather_obj(x.tolist()), []))
+        assert len(set(places)) == 6
+        assert shuffle or places == [2**24 + i for i in range(6)], places
+    print("passed", flush=True)
+    """
+    assert run_ranks(script, 2).check().stdout.count("passed") == 2

@@ -197,9 +197,11 @@ np.testing.assert_array_equal(model.W.array, np.random.default_rng([0, 1]).norma
 model = distrain.Chain()
 with model.init_scope():
     model.head = L.Linear(2, 2)
-optimizer = optimizers.SGD(lr=0.0).setup(model)
+optimizer = optimizers.SGD(lr=0.25).setup(model)
 with model.init_scope():
     model.head = L.Linear(2, 2, initialW=float(comm.rank + 1))
-optimizer.update(lambda: F.sum(model.head(np.ones((1, 2), np.float32))))
-np.testing.assert_array_equal(model.head.W.array, 1)
+for step in (1, 2):  # no minibatch is lost over it
+    optimizer.update(lambda: F.sum(model.head(np.ones((1, 2), np.float32))))
+    assert optimizer.t == step
+    np.testing.assert_array_equal(model.head.W.array, 1 - 0.25 * step)
 comm.barrier()

@@ -470,3 +470,30 @@ trainer.run()
     assert result.returncode != 0
     assert f"rank {rank} of 2 on " in result.stderr
     assert "iteration 2, in extension fail: ValueError: this rank cannot go on" in result.stderr
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("waits", ["world.barrier()", "world.allreduce_obj(1)", "optimizer.update()"])
+def test_an_extension_that_waits_for_the_others_in_finalize_does_not_hold_up_the_end(
+    run_ranks, mpi_python, tmp_path, waits
+):
+    script = (
+        RANKS
+        + f"""
+class Waits(training.Extension):
+    def __call__(self, trainer):
+        if world.rank == 1 and trainer.updater.iteration == 2:
+            raise ValueError("the cause")
+
+    def finalize(self):
+        if world.rank == 1:
+            {waits}
+
+trainer.extend(Waits(), trigger=(1, "iteration"))
+trainer.run()
+"""
+    )
+    result = run_ranks(script, 2, str(tmp_path / "out"), timeout=40, python=mpi_python)
+    assert result.returncode == 1
+    assert "ValueError: the cause" in result.stderr
+    assert result.seconds < 20

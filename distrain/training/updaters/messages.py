@@ -1,13 +1,13 @@
 """What the processes of several devices say to each other. Messages are msgpack: nothing is unpickled from a socket.
 
-main ── socket ──► worker      Step(iteration, …), Save(), Load(state), Stop()
-     ◄───────────              Done(count, reports), Saved(state), Failed(text, …)
+main ── socket ──► worker      Step(iteration, …), Sum(weight), Save(), Load(state), Meet(), Tell(value), Stop()
+     ◄───────────              Done(count, reports), Summed(), Saved(state), Tell(value), Failed(text, …)
 """
 
 from __future__ import annotations
 
 from multiprocessing.connection import Connection
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -33,6 +33,26 @@ class Step(NamedTuple):
     iteration: int
     switches: Switches
     loss_scale: float | None
+
+
+class Sum(NamedTuple):
+    """An order: sum the gradients of the step with the other processes.
+
+    Attributes:
+        weight: of this process's gradients.
+    """
+
+    weight: float
+
+
+class Meet(NamedTuple):
+    """An order: start NCCL, together with the other processes."""
+
+
+class Tell(NamedTuple):
+    """A value of one process for the others, or the values of all of them; see `group`."""
+
+    value: Any
 
 
 class Save(NamedTuple):
@@ -61,6 +81,10 @@ class Done(NamedTuple):
     reports: dict[str, Sums]
 
 
+class Summed(NamedTuple):
+    """The answer to `Sum`."""
+
+
 class Saved(NamedTuple):
     """The answer to `Save` and `Load`: the state, as the bytes of an npz file."""
 
@@ -81,9 +105,9 @@ class Failed(NamedTuple):
     is_at_end: bool = False
 
 
-Message: TypeAlias = Step | Save | Load | Stop | Done | Saved | Failed
+Message: TypeAlias = Step | Sum | Meet | Tell | Save | Load | Stop | Done | Summed | Saved | Failed
 
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Step, Save, Load, Stop, Done, Saved, Failed)}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def send(connection: Connection, message: Message) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from distrain.env import rank_info
 from distrain.errors import ArgumentError, WorkerError
 from distrain.reporting import DictSummary, Reporter, report
 from distrain.training.updaters.messages import Step, switches
+from distrain.training.updaters.nccl_gradients import NcclGradients, may_meet, meet
 from distrain.training.updaters.shared import SharedArrays
 from distrain.training.updaters.standard import StandardUpdater
 from distrain.training.updaters.worker import Cargo, gradients, load, reporter_of, save
@@ -35,7 +37,9 @@ class MultiprocessParallelUpdater(StandardUpdater):
     of theirs, with the learning rate as it is given. All devices begin the next step with the same parameters. Reports
     are averaged likewise. Persistent values, such as running statistics, are those of this process.
 
-    Gradients and parameters go through shared memory; those on GPUs are copied to the host and back.
+    Gradients and parameters go through shared memory; those on GPUs are copied to the host and back. Gradients on
+    several GPUs, no two the same, are summed by NCCL, unless it does not start (a warning says why) or the variable
+    DISTRAIN_COMM says "staged".
 
     The processes end with `finalize`, which a trainer calls, and with this process, however that ends.
 
@@ -47,8 +51,8 @@ class MultiprocessParallelUpdater(StandardUpdater):
         auto_new_epoch: see `StandardUpdater`.
 
     Raises:
-        ArgumentError: it cannot run here, no devices, not as many iterators, no "main", several ranks, or an optimizer
-            set up with `accumulate`.
+        ArgumentError: it cannot run here, no devices, not as many iterators, no "main", several ranks, several
+            optimizers, or one set up with `accumulate`.
     """
 
     def __init__(
@@ -73,6 +77,11 @@ class MultiprocessParallelUpdater(StandardUpdater):
             )
         self._device, *_ = [backend.get_device(spec) for spec in specs]
         super().__init__(iterators[0], optimizer, converter, specs[0], None, None, auto_new_epoch)
+        if len(self._optimizers) > 1:
+            raise ArgumentError(
+                "MultiprocessParallelUpdater trains with one optimizer, called 'main'; the names are "
+                f"{', '.join(map(repr, self._optimizers))}"
+            )
         if getattr(self._optimizers["main"], "accumulate", 1) != 1:
             raise ArgumentError("MultiprocessParallelUpdater works through a minibatch at once; set accumulate to 1")
         self._specs = specs
@@ -80,6 +89,7 @@ class MultiprocessParallelUpdater(StandardUpdater):
         self._workers: Workers | None = None
         self._stop: Callable[[], Any] | None = None
         self._shared: SharedArrays | None = None
+        self._sums: NcclGradients | None = None
         self._problem: str | None = None
         self._report_to(Reporter())
 
@@ -142,20 +152,34 @@ class MultiprocessParallelUpdater(StandardUpdater):
         self._stop = weakref.finalize(self, workers.close)
         _finalize(others)  # theirs go on in copies
         self._workers, self._shared = workers, shared
+        if may_meet(self._specs):
+            self._sums, reason = meet(shared, workers.meet(), self._specs[0], workers.look)
+            if self._sums is None:
+                warnings.warn(f"{reason} Gradients go through host memory.", stacklevel=2)
         return workers
 
     def _add_up(self, workers: Workers, count: int, observation: dict[str, Any]) -> None:
         """Sums gradients and reports of all devices."""
         shared = self._shared
         assert shared is not None
-        shared.write_gradients(0)
+        if self._sums is None:
+            shared.write_gradients(0)
+        else:
+            shared.write_flags(0)
         summary = DictSummary()
         summary.add(observation, count)
         answers = workers.answers()
         for answer in answers:
             summary.merge(answer.reports)
         counts = [count, *[answer.count for answer in answers]]
-        shared.sum_gradients([n / sum(counts) for n in counts])
+        weights = [n / sum(counts) for n in counts]
+        if self._sums is None:
+            shared.sum_gradients(weights)
+        else:
+            workers.sum(weights[1:])
+            self._sums.sum(weights[0])
+            workers.summed()
+            self._sums.give()
         report(summary.compute_mean())
 
     def _check(self) -> None:
@@ -165,6 +189,9 @@ class MultiprocessParallelUpdater(StandardUpdater):
     def finalize(self) -> None:
         """Ends the workers, and what the iterators have started. Where the iterators were is still known afterwards."""
         workers, self._workers, self._shared = self._workers, None, None
+        sums, self._sums = self._sums, None
+        if sums is not None:
+            sums.abort()
         if workers is not None and self._stop is not None:
             states = workers.last_states()
             self._stop()

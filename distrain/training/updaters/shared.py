@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from distrain import backend
 from distrain.autograd import Parameter
+from distrain.backend import Array
 from distrain.errors import ArgumentError
 from distrain.links import Link
 from distrain.links.link import Structure
@@ -71,7 +72,20 @@ class SharedArrays:
             self._all, self._version = list(self._model.params()), Structure.version
         return [param for param in self._all if param.is_initialized]
 
-    def _with_views(self, row: dict[str, NDArray[Any]]) -> Iterator[tuple[Parameter, NDArray[Any]]]:
+    @property
+    def totals(self) -> dict[str, int]:
+        """By dtype, how many numbers all parameters of it have together."""
+        return {dtype: flat.size for dtype, flat in self._numbers.items()}
+
+    def with_views(self, row: Mapping[str, Array]) -> Iterator[tuple[Parameter, Array]]:
+        """Each parameter with its place.
+
+        Args:
+            row: by dtype an array of as many elements as `totals` says; it may be of another dtype, and anywhere.
+
+        Raises:
+            ArgumentError: the model has other parameters by now.
+        """
         params = self._params()
         if _layout(params) != self._layout:
             raise ArgumentError(
@@ -87,23 +101,32 @@ class SharedArrays:
         Raises:
             ArgumentError: the model has other ones by now; so do the other methods.
         """
-        for param, place in self._with_views(self._numbers):
+        for param, place in self.with_views(self._numbers):
             np.copyto(place, backend.to_cpu(param.array))
 
     def read_numbers(self) -> None:
         """Takes over what was handed out."""
-        for param, place in self._with_views(self._numbers):
+        for param, place in self.with_views(self._numbers):
             backend.copyto(param.array, place)
 
     def write_gradients(self, row: int) -> None:
         """Puts the gradients of one device into its row; zeros for a parameter that has none."""
-        for i, (param, place) in enumerate(self._with_views(self._gradients[row])):
+        self.write_flags(row)
+        for param, place in self.with_views(self._gradients[row]):
             gradient = param.grad
-            self._flags[row, i] = gradient is not None
             if gradient is None:
                 place[...] = 0
             else:
                 np.copyto(place, backend.to_cpu(gradient))
+
+    def write_flags(self, row: int) -> None:
+        """Says which parameters one device has gradients for."""
+        for i, (param, _) in enumerate(self.with_views(self._numbers)):
+            self._flags[row, i] = param.grad is not None
+
+    def has_gradient(self) -> list[bool]:
+        """For each parameter, whether any device has a gradient for it."""
+        return [bool(flags.any()) for flags in self._flags.T]
 
     def sum_gradients(self, weights: Sequence[float]) -> None:
         """Gives each parameter the weighted sum over the devices, added up in their order.
@@ -113,9 +136,8 @@ class SharedArrays:
         Args:
             weights: one a device.
         """
-        has_gradient = [bool(flags.any()) for flags in self._flags.T]
         sums = {dtype: self._sum(dtype, weights) for dtype in self._numbers}
-        for has, (param, total) in zip(has_gradient, self._with_views(sums), strict=True):
+        for has, (param, total) in zip(self.has_gradient(), self.with_views(sums), strict=True):
             param.grad = param.device.send(total) if has else None
 
     def _sum(self, dtype: str, weights: Sequence[float]) -> NDArray[Any]:

@@ -24,18 +24,23 @@ from distrain.config import config
 from distrain.links import Link
 from distrain.reporting import DictSummary, Reporter
 from distrain.serializers import load_npz, save_npz
+from distrain.training.updaters.group import Spoke
 from distrain.training.updaters.messages import (
     Done,
     Failed,
     Load,
+    Meet,
     Message,
     Saved,
     Step,
     Stop,
+    Sum,
+    Summed,
     receive,
     send,
     use_switches,
 )
+from distrain.training.updaters.nccl_gradients import NcclGradients, meet
 from distrain.training.updaters.shared import SharedArrays
 
 
@@ -78,9 +83,10 @@ def main(boot: dict[str, Any]) -> None:
     _end_with(boot["main"], boot["kill"])
     with Connection(boot["control"]) as control:
         try:
-            worker = _Worker(boot)
+            worker = _Worker(boot, control)
             while not isinstance(order := receive(control), Stop):
-                send(control, worker.answer(order))
+                if (answer := worker.answer(order)) is not None:
+                    send(control, answer)
             worker.close()
         except (EOFError, ConnectionError):  # the main process has closed its end
             return
@@ -125,7 +131,7 @@ def _sendable(text: str) -> str:
 class _Worker:
     """Does what it is told; see `main` of this file."""
 
-    def __init__(self, boot: dict[str, Any]) -> None:
+    def __init__(self, boot: dict[str, Any], control: Connection) -> None:
         from distrain.iterators.feed.shipment import unship
 
         cargo = Cargo(**unship(boot["cargo"]))
@@ -139,12 +145,21 @@ class _Worker:
         self._model.to_device(self._device)
         self._shared = SharedArrays(self._model, len(cargo.devices), boot["shared"])
         self._reporter = reporter_of(self._model, Reporter())
+        self._group = Spoke(control, self._number, len(cargo.devices))
+        self._sums: NcclGradients | None = None
 
-    def answer(self, order: Message) -> Done | Saved | Failed:
-        """Carries out an order, any but `Stop`."""
+    def answer(self, order: Message) -> Done | Summed | Saved | Failed | None:
+        """Carries out an order, any but `Stop`; None if the others are told on the way."""
         try:
             if isinstance(order, Step):
                 return self._step(order)
+            if isinstance(order, Sum):
+                assert self._sums is not None
+                self._sums.sum(order.weight)
+                return Summed()
+            if isinstance(order, Meet):
+                self._sums, _ = meet(self._shared, self._group, self._device)
+                return None
             if isinstance(order, Load):
                 load(self._iterator, order.state)
             return Saved(save(self._iterator))
@@ -158,13 +173,18 @@ class _Worker:
         # Noise is drawn by position, and no two devices may draw the same.
         minibatch.announce(minibatch.Share(order.iteration, self._number * _NOISE_ROWS, len(batch), len(batch)))
         observation = gradients(self._model, self._converter(batch, self._device), self._reporter, order.loss_scale)
-        self._shared.write_gradients(self._number)
+        if self._sums is None:
+            self._shared.write_gradients(self._number)
+        else:
+            self._shared.write_flags(self._number)
         summary = DictSummary()
         summary.add(observation, len(batch))
         return Done(len(batch), {key: (float(x), float(x2), float(n)) for key, (x, x2, n) in summary.sums().items()})
 
     def close(self) -> None:
-        """Ends what the iterator has started."""
+        """Ends what the iterator and NCCL have started."""
+        if self._sums is not None:
+            self._sums.abort()
         if hasattr(self._iterator, "finalize"):
             self._iterator.finalize()
 

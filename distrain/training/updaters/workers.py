@@ -8,29 +8,39 @@ named, and ends it after ten times as long, as the ranks of a job do. What usual
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import socket
-import struct
 import subprocess
-import sys
-import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from distrain.comm.deadlines import Deadlines
 from distrain.comm.watch import VARIABLE, timeout_s
 from distrain.env import THREAD_VARIABLES, without_launcher
 from distrain.errors import WireError, WorkerError
-from distrain.training.updaters.messages import Done, Failed, Load, Save, Saved, Step, Stop, receive, send
+from distrain.training.updaters.group import Group, Hub
+from distrain.training.updaters.messages import (
+    Done,
+    Failed,
+    Load,
+    Meet,
+    Save,
+    Saved,
+    Step,
+    Stop,
+    Sum,
+    Summed,
+    Tell,
+    receive,
+    send,
+)
 from distrain.training.updaters.shared import SharedArrays
-from distrain.training.updaters.worker import BOOT, SHOW_STACKS, Cargo
+from distrain.training.updaters.worker import SHOW_STACKS, Cargo
+from distrain.training.updaters.worker_process import WorkerProcess
 
 _GRACE_S = 2.0  # for workers that have nothing to do, to end
 _STATE_S = 5.0  # for them to say where their iterators are, at the end
@@ -44,59 +54,21 @@ _ADVICE = (
 A = TypeVar("A")
 
 
-class _Worker:
-    """One process; see `Workers`.
+class _Round:
+    """Waiting for one answer of each worker that owes one.
 
     Attributes:
-        name: for messages.
-        process: of which it is.
-        pidfd: readable when it has ended.
-        connection: to it.
-        owes: whether an answer is still to come.
-        stopped: since when it was seen to be stopped.
+        answers: those that have come.
+        began, looked: when, and when one last looked after those that are missing.
+        limit_s: after which they are named.
+        is_named: whether they have been.
     """
 
-    def __init__(
-        self, number: int, device: Any, cargo_fd: int, shared_fd: int, environment: dict[str, str], limit_s: float
-    ) -> None:
-        ours, theirs = socket.socketpair()
-        limit = struct.pack("ll", int(limit_s), int(limit_s % 1 * 1e6))
-        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):  # within a message; between them one waits otherwise
-            ours.setsockopt(socket.SOL_SOCKET, option, limit)
-        boot = {
-            "path": sys.path,
-            "argv": sys.argv,
-            "main": os.getpid(),
-            "kill": threading.current_thread() is threading.main_thread(),
-            "number": number,
-            "control": theirs.fileno(),
-            "cargo": cargo_fd,
-            "shared": shared_fd,
-        }
-        with ours, theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, json.dumps(boot)],
-                pass_fds=(theirs.fileno(), cargo_fd, shared_fd),
-                stdin=subprocess.DEVNULL,
-                env=environment,
-            )
-            self.connection = Connection(ours.detach())
-        self.pidfd = os.pidfd_open(self.process.pid)
-        self.name = f"worker {number} (device {device}, pid {self.process.pid})"
-        self.owes = False
-        self.stopped: float | None = None
-
-    def look(self) -> None:
-        """Notes whether it is stopped."""
-        with contextlib.suppress(OSError):  # it is gone, which is noticed elsewhere
-            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-            self.stopped = (self.stopped or time.monotonic()) if state == "T" else None
-
-    def end(self) -> None:
-        """Waits for the process, which has ended or was killed."""
-        self.process.wait()
-        self.connection.close()
-        os.close(self.pidfd)
+    def __init__(self, limit_s: float) -> None:
+        self.answers: dict[WorkerProcess, Any] = {}
+        self.began = self.looked = time.monotonic()
+        self.limit_s = limit_s
+        self.is_named = False
 
 
 class Workers:
@@ -116,12 +88,13 @@ class Workers:
 
     def __init__(self, cargo: Cargo, shared: SharedArrays) -> None:
         self.problem: str | None = None
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._shared = shared
         self._owner = os.getpid()
         self._is_reading = False
         self._limit_s = timeout_s(os.environ.get(VARIABLE))
         self._deadlines, self._calls = Deadlines(self._limit_s), Counter[str]()
+        self._summing: _Round | None = None
         try:
             if len(cargo.devices) > 1:
                 self._start(cargo)
@@ -138,7 +111,9 @@ class Workers:
         try:
             environment = _environment(len(cargo.devices))
             for number, device in enumerate(cargo.devices[1:], start=1):
-                self._workers.append(_Worker(number, device, cargo_fd, self._shared.fd, environment, self._limit_s))
+                self._workers.append(
+                    WorkerProcess(number, device, cargo_fd, self._shared.fd, environment, self._limit_s)
+                )
         finally:
             os.close(cargo_fd)
 
@@ -159,6 +134,49 @@ class Workers:
             WorkerError: one has raised an exception or has ended.
         """
         return self._collect(Done)
+
+    def meet(self) -> Group:
+        """Lets them start NCCL; returns the group through which this process takes part.
+
+        Raises:
+            WorkerError: one has failed in an earlier step.
+        """
+        self._settle()
+        self._send([Meet()] * len(self._workers))
+        return Hub(len(self._workers) + 1, self._tell, self._hear)
+
+    def _tell(self, value: Any) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(OSError):  # it is gone, which is found when it is heard of next
+                send(worker.connection, Tell(value))
+
+    def _hear(self) -> list[Any]:
+        for worker in self._workers:
+            worker.owes = True
+        return [told.value for told in self._collect(Tell)]
+
+    def sum(self, weights: Iterable[float]) -> None:
+        """Lets them sum their gradients; this process does so too, calls `look` meanwhile, and `summed` afterwards."""
+        self._send([Sum(weight) for weight in weights])
+        self._summing = self._new_round(Summed.__name__)
+
+    def look(self) -> None:
+        """Sees whether a sum can come to its end.
+
+        Raises:
+            WorkerError: one has raised an exception, has ended, is stopped, or has taken too long.
+        """
+        if self._summing is not None:
+            self._turn(self._summing, 0.0)
+            self._raise_failure(self._summing)
+
+    def summed(self) -> None:
+        """Waits until they have their sums.
+
+        Raises:
+            WorkerError: see `look`.
+        """
+        self._collect(Summed)
 
     def states(self) -> list[bytes]:
         """The states of their iterators.
@@ -226,47 +244,58 @@ class Workers:
 
     def _collect(self, kind: type[A] | None, timeout: float | None = None) -> list[A]:
         """One answer of each that owes one, in the order of the devices."""
-        answers: dict[_Worker, Any] = {}
         what = Done.__name__ if kind is None else kind.__name__
-        began = time.monotonic()
-        limit_s = self._deadlines.limit_s(what, self._calls[what])
-        is_named = False
-        while missing := [worker for worker in self._workers if worker.owes]:
-            ready = wait([end for worker in missing for end in (worker.connection, worker.pidfd)], _LOOK_S)
-            seconds = time.monotonic() - began
-            if not ready and timeout is not None and seconds > timeout:
-                self._fail(f"{missing[0].name} has not answered in {timeout:g} s")
-            if not ready:
-                self._look_after(missing)
-                if seconds > _END * limit_s:
-                    self._give_up(missing[0], seconds)
-                if seconds > limit_s and not is_named:
-                    is_named = True
-                    warnings.warn(
-                        f"{missing[0].name} takes longer than {limit_s:g} s. This is not the end yet; see {VARIABLE}.",
-                        stacklevel=2,
-                    )
-            for worker in missing:
-                if worker.connection in ready or worker.pidfd in ready:
-                    answers[worker] = self._read(worker)
+        turns, self._summing = self._summing or self._new_round(what), None
+        while any(worker.owes for worker in self._workers):
+            self._turn(turns, _LOOK_S, timeout)
         self._calls[what] += 1
-        if self._calls[what] > 1 and (seconds := time.monotonic() - began) > _LOOK_S:  # they have started in the first
+        if self._calls[what] > 1 and (seconds := time.monotonic() - turns.began) > _LOOK_S:  # they start in the first
             self._deadlines.add(what, seconds)
-        failed = [(worker, answer) for worker, answer in answers.items() if isinstance(answer, Failed)]
-        if failed:
-            self._raise(*failed[0])
+        self._raise_failure(turns)
         if kind is None:
             return []
-        return [answer for worker in self._workers if isinstance(answer := answers.get(worker), kind)]
+        return [answer for worker in self._workers if isinstance(answer := turns.answers.get(worker), kind)]
 
-    def _look_after(self, missing: list[_Worker]) -> None:
+    def _new_round(self, what: str) -> _Round:
+        return _Round(self._deadlines.limit_s(what, self._calls[what]))
+
+    def _turn(self, turns: _Round, wait_s: float, timeout: float | None = None) -> None:
+        """Reads the answers that come within a time, and looks after those that are missing."""
+        missing = [worker for worker in self._workers if worker.owes]
+        ready = wait([end for worker in missing for end in (worker.connection, worker.pidfd)], wait_s)
+        now = time.monotonic()
+        seconds = now - turns.began
+        if not ready and timeout is not None and seconds > timeout:
+            self._fail(f"{missing[0].name} has not answered in {timeout:g} s")
+        if not ready and missing and now - turns.looked >= _LOOK_S:
+            turns.looked = now
+            self._look_after(missing)
+            if seconds > _END * turns.limit_s:
+                self._give_up(missing[0], seconds)
+            if seconds > turns.limit_s and not turns.is_named:
+                turns.is_named = True
+                warnings.warn(
+                    f"{missing[0].name} takes longer than {turns.limit_s:g} s. This is not the end yet; see "
+                    f"{VARIABLE}.",
+                    stacklevel=2,
+                )
+        for worker in missing:
+            if worker.connection in ready or worker.pidfd in ready:
+                turns.answers[worker] = self._read(worker)
+
+    def _raise_failure(self, turns: _Round) -> None:
+        for worker, answer in turns.answers.items():
+            if isinstance(answer, Failed):
+                self._raise(worker, answer)
+
+    def _look_after(self, missing: list[WorkerProcess]) -> None:
         """Raises if one of them is stopped, and has been for too long."""
         for worker in missing:
             worker.look()
             if worker.stopped is not None and (seconds := time.monotonic() - worker.stopped) > self._limit_s:
                 self._fail(f"{worker.name} has been stopped (SIGSTOP) for {seconds:.0f} s; see {VARIABLE}")
 
-    def _give_up(self, worker: _Worker, seconds: float) -> None:
+    def _give_up(self, worker: WorkerProcess, seconds: float) -> None:
         worker.process.send_signal(SHOW_STACKS)
         time.sleep(_LOOK_S)
         self._fail(
@@ -274,7 +303,7 @@ class Workers:
             "it hangs in the system."
         )
 
-    def _read(self, worker: _Worker) -> Any:
+    def _read(self, worker: WorkerProcess) -> Any:
         self._is_reading = True  # and still so if something breaks this off
         answer: Any = None
         try:
@@ -292,7 +321,7 @@ class Workers:
         worker.owes = False
         return answer
 
-    def _raise(self, worker: _Worker, failure: Failed) -> None:
+    def _raise(self, worker: WorkerProcess, failure: Failed) -> None:
         if failure.is_at_end:
             self._fail(
                 f"the iterator of {worker.name} has no more minibatches, but the training goes on; make it with "
@@ -300,7 +329,7 @@ class Workers:
             )
         self._fail(f"{worker.name} raised {failure.text}\n\nIn the worker:\n{failure.traceback}")
 
-    def _lose(self, worker: _Worker) -> None:
+    def _lose(self, worker: WorkerProcess) -> None:
         """Raises what has become of a worker that does not talk any more."""
         try:
             code = worker.process.wait(_GRACE_S)

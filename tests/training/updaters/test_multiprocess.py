@@ -140,6 +140,49 @@ def test_trains_as_one_process_with_the_big_batch(make, digits, tmp_path, sizes,
     assert len(set(notes[0])) == 20
 
 
+class MyAdam(optimizers.Adam):
+    """Chainer changed the hyperparameters of its own classes, and left those of subclasses alone."""
+
+
+def in_dtype(batch, device=None):
+    x, t = distrain.dataset.concat_examples(batch, device)
+    return x.astype(distrain.config.dtype), t
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 2e-2), (np.float32, 1e-4), (np.float64, 1e-10)])
+def test_hooks_see_the_mean_of_the_big_batch_in_the_dtype_of_the_parameters(make, digits, dtype, tolerance):
+    with distrain.using_config("dtype", dtype):
+        updater = make(Net(), (6, 3), MyAdam(0.01, eps=1e-3), converter=in_dtype)
+        optimizer = MyAdam(0.01, eps=1e-3).setup(L.Classifier(Net()))
+        mine, twin = model_of(updater), optimizer.target
+        for one in (mine, twin):
+            one(*in_dtype(digits[0][:2]))
+        twin.copyparams(mine)
+        for each in (optimizer, updater.get_optimizer("main")):
+            each.add_hook(distrain.optimizer_hooks.WeightDecay(0.1))
+            each.add_hook(distrain.optimizer_hooks.GradientClipping(0.5))
+        its = iterators(digits, (6, 3))
+        for _ in range(5):
+            updater.update()
+            optimizer.update(twin, *in_dtype([sample for one in its for sample in next(one)]))
+    assert {param.dtype for param in mine.params()} == {np.dtype(dtype)}
+    np.testing.assert_allclose(params(mine), params(twin), rtol=tolerance, atol=tolerance)
+
+
+def test_examples_that_are_dicts_become_keywords(make, digits):
+    updater = make(sizes=(6, 6), converter=as_dict)
+    model = model_of(updater)
+    model.label_key = "t"
+    for _ in range(2):
+        updater.update()
+    assert model.predictor.hidden.W.update_rule.t == 2
+
+
+def as_dict(batch, device):
+    x, t = distrain.dataset.concat_examples(batch, device)
+    return {"x": x, "t": t}
+
+
 def test_is_repeatable_and_keeps_the_running_statistics_of_the_main_process(make, digits):
     results = []
     for _ in range(2):
@@ -335,6 +378,9 @@ def test_arguments(make, digits):
         MultiprocessParallelUpdater([one, two], optimizer, devices=(-1, "nowhere"))
     with pytest.raises(ArgumentError, match="set accumulate to 1"):
         MultiprocessParallelUpdater([one, two], optimizer.setup(optimizer.target, accumulate=2), devices=(-1, -1))
+    other = optimizers.SGD().setup(L.Classifier(Net()))
+    with pytest.raises(ArgumentError, match="one optimizer, called 'main'; the names are 'main', 'second'"):
+        MultiprocessParallelUpdater([one, two], {"main": optimizer, "second": other}, devices=(-1, -1))
     updater = make()
     assert (updater.epoch, updater.epoch_detail, updater.is_new_epoch) == (0, 0.0, False)
     assert updater.previous_epoch_detail is None

@@ -1,7 +1,8 @@
 """A stand-in for CuPy on machines without a GPU: arrays in host memory, streams that are threads.
 
-It has what distrain.comm uses of CuPy 14, with its signatures, and nothing else. What a stream is given happens later,
-in another thread, and takes its time, so that code which does not wait for it fails.
+It has what distrain.comm uses of CuPy 14, with its signatures; all else is NumPy's. What a stream is given happens
+later, in another thread, and takes its time, so that code which does not wait for it fails. There are as many GPUs as
+STAND_IN_GPUS says (1).
 
 STAND_IN_PROBE says what happens in the process that tries whether MPI takes memory of GPUs: "crash", "hang" or "wrong".
 """
@@ -31,13 +32,16 @@ if _FAULT == "hang":
 class ndarray(np.ndarray):
     """Numbers that are said to be on a GPU."""
 
+    def __array_finalize__(self, obj: Any) -> None:
+        self._number = obj._number if isinstance(obj, ndarray) else cuda.Device.current()
+
     @property
     def data(self) -> Any:
         return cuda.MemoryPointer(self.__array_interface__["data"][0])
 
     @property
     def device(self) -> Any:
-        return cuda.Device()
+        return cuda.Device(self._number)
 
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> Any:
         target = np.empty(self.shape, self.dtype) if out is None else out
@@ -59,9 +63,22 @@ def array(x: Any, dtype: Any = None) -> Any:
     return np.array(x, dtype).view(ndarray)
 
 
-def asarray(x: Any) -> Any:
-    return x if isinstance(x, ndarray) else array(x)
+def asarray(x: Any, dtype: Any = None) -> Any:
+    return x if isinstance(x, ndarray) and dtype in (None, x.dtype) else array(x, dtype)
 
 
 def full(shape: Any, value: Any, dtype: Any = None) -> Any:
     return np.full(shape, value, dtype).view(ndarray)
+
+
+def __getattr__(name: str) -> Any:
+    """All else is NumPy's; what it makes is said to be on the current GPU."""
+    found = getattr(np, name)
+    if isinstance(found, type) or not callable(found):
+        return found
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = found(*args, **kwargs)
+        return result.view(ndarray) if isinstance(result, np.ndarray) else result
+
+    return call

@@ -18,23 +18,32 @@ class CUDARuntimeError(RuntimeError):
 
 runtime = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
-    getDeviceCount=lambda: 1,
+    getDeviceCount=lambda: int(os.environ.get("STAND_IN_GPUS", "1")),
     deviceGetPCIBusId=lambda number: os.environ.get("STAND_IN_BUS") or f"0000:{os.getpid():x}:00.{number}",
 )
 
 
 class Device:
+    _thread = threading.local()
+
     def __init__(self, number: int = 0) -> None:
         self.id = number
+        self._before: list[int] = []
+
+    @classmethod
+    def current(cls) -> int:
+        return getattr(cls._thread, "number", 0)
 
     def use(self) -> None:
-        pass
+        self._thread.number = self.id
 
     def __enter__(self) -> Device:
+        self._before.append(self.current())
+        self.use()
         return self
 
     def __exit__(self, *args: Any) -> None:
-        pass
+        self._thread.number = self._before.pop()
 
 
 class MemoryPointer:
