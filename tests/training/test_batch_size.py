@@ -196,10 +196,8 @@ comm.world().print(json.dumps([found.sizes, found.reason, weights]))
 
 
 @pytest.mark.mpi
-def test_all_ranks_find_the_same(run_ranks, mpi_python, tmp_path):
-    told = [
-        json.loads(run_ranks(SCRIPT, n, str(tmp_path / str(n)), python=mpi_python).check().stdout) for n in (1, 2, 3)
-    ]
+def test_all_ranks_find_the_same(run_ranks, tmp_path):
+    told = [json.loads(run_ranks(SCRIPT, n, str(tmp_path / str(n))).check().stdout) for n in (1, 2, 3)]
     assert [sizes[:2] for sizes, _, _ in told] == [[16, 32]] * 3
     assert {reason for _, reason, _ in told} <= {"time", "dataset"}
     assert told[1][2] == pytest.approx(told[0][2], rel=1e-5)

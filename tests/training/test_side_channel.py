@@ -76,10 +76,10 @@ def timeless(log):
 
 
 @pytest.mark.mpi
-def test_the_log_has_the_bits_that_a_collective_gives(run_ranks, mpi_python, tmp_path):
+def test_the_log_has_the_bits_that_a_collective_gives(run_ranks, tmp_path):
     for n in (2, 3, 4):
         for name, env in [("off", {"DISTRAIN_SIDE_CHANNEL": "off"}), ("local", {}), ("tcp", TCP)]:
-            run_ranks(HEAD + RUN, n, str(tmp_path / f"{name} {n}"), python=mpi_python, env=env).check()
+            run_ranks(HEAD + RUN, n, str(tmp_path / f"{name} {n}"), env=env).check()
         off, *others = [read(tmp_path / f"{name} {n}" / "found") for name in ("off", "local", "tcp")]
         assert len(off["logs"][0]) == 4
         for other in others:

@@ -474,9 +474,7 @@ trainer.run()
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("waits", ["world.barrier()", "world.allreduce_obj(1)", "optimizer.update()"])
-def test_an_extension_that_waits_for_the_others_in_finalize_does_not_hold_up_the_end(
-    run_ranks, mpi_python, tmp_path, waits
-):
+def test_an_extension_that_waits_for_the_others_in_finalize_does_not_hold_up_the_end(run_ranks, tmp_path, waits):
     script = (
         RANKS
         + f"""
@@ -493,7 +491,7 @@ trainer.extend(Waits(), trigger=(1, "iteration"))
 trainer.run()
 """
     )
-    result = run_ranks(script, 2, str(tmp_path / "out"), timeout=40, python=mpi_python)
+    result = run_ranks(script, 2, str(tmp_path / "out"), timeout=40)
     assert result.returncode == 1
     assert "ValueError: the cause" in result.stderr
     assert result.seconds < 20

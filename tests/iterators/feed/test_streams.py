@@ -367,7 +367,7 @@ print("done", comm.size, flush=True)
 
 
 @pytest.mark.mpi
-def test_split_over_ranks_and_resumed_at_another_number_of_them(run_ranks, mpi_python, tmp_path):
+def test_split_over_ranks_and_resumed_at_another_number_of_them(run_ranks, tmp_path):
     def read(i):
         return np.random.rand(3) + rng.sample_rng().random(3), i
 
@@ -379,7 +379,7 @@ def test_split_over_ranks_and_resumed_at_another_number_of_them(run_ranks, mpi_p
         out = tmp_path / str(part)
         out.mkdir()
         arguments = (state, str(out), str(steps), str(n_processes))
-        result = run_ranks(RANKS, ranks, *arguments, python=mpi_python).check()
+        result = run_ranks(RANKS, ranks, *arguments).check()
         assert result.stdout.count(f"done {ranks}") == ranks
         files = [np.load(out / f"rank{rank}.npz") for rank in range(ranks)]
         for k in range(steps):

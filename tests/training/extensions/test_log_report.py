@@ -255,10 +255,10 @@ def assert_close(found, expected):
 
 
 @pytest.mark.mpi
-def test_the_log_is_the_same_on_any_number_of_ranks(run_ranks, mpi_python, tmp_path):
+def test_the_log_is_the_same_on_any_number_of_ranks(run_ranks, tmp_path):
     logs = []
     for n in (1, 2, 3, 4):
-        run_ranks(SCRIPT, n, str(tmp_path / str(n)), python=mpi_python).check()
+        run_ranks(SCRIPT, n, str(tmp_path / str(n))).check()
         logs.append(json.loads((tmp_path / str(n) / "log").read_text()))
     assert {"main/loss", "main/accuracy", "validation/main/loss"} <= logs[0][1].keys()
     for log in logs[1:]:

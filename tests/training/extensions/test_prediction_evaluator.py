@@ -91,7 +91,7 @@ def test_metrics_that_are_no_numbers(returned):
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("n", [2, 3, 4])
-def test_the_same_on_several_ranks(run_ranks, mpi_python, n):
+def test_the_same_on_several_ranks(run_ranks, n):
     script = """
 import numpy as np
 import distrain.links as L
@@ -118,5 +118,5 @@ iterator = SerialIterator(own, 4, repeat=False, shuffle=False, comm=comm.local()
 assert extensions.PredictionEvaluator(iterator, L.Linear(2, 1), lambda x: x, metrics)()["main/in_order"] == 1.0
 print("passed", flush=True)
 """
-    result = run_ranks(script, n, python=mpi_python, env={"PYTHONWARNINGS": "ignore"}).check()
+    result = run_ranks(script, n, env={"PYTHONWARNINGS": "ignore"}).check()
     assert result.stdout.count("passed") == n

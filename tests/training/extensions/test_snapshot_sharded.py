@@ -41,9 +41,9 @@ comm.world().barrier()
 
 
 @pytest.mark.mpi
-def test_files_have_the_whole_state(run_ranks, tmp_path, mpi_python):
+def test_files_have_the_whole_state(run_ranks, tmp_path):
     for state in ("whole", "sharded"):
-        run_ranks(SCRIPT, 2, str(tmp_path / state), state, "no", python=mpi_python).check()
+        run_ranks(SCRIPT, 2, str(tmp_path / state), state, "no").check()
     for name in ("optimizer_2", "optimizer_4", "at_the_end"):
         with np.load(tmp_path / "whole" / name) as whole, np.load(tmp_path / "sharded" / name) as sharded:
             keys = [

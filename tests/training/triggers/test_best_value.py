@@ -121,10 +121,8 @@ comm.world().print(json.dumps(everybody[0]))
 
 
 @pytest.mark.mpi
-def test_all_ranks_decide_alike_and_as_one_rank_does(run_ranks, mpi_python, tmp_path):
-    found = [
-        json.loads(run_ranks(SCRIPT, n, str(tmp_path / str(n)), python=mpi_python).check().stdout) for n in (1, 2, 3)
-    ]
+def test_all_ranks_decide_alike_and_as_one_rank_does(run_ranks, tmp_path):
+    found = [json.loads(run_ranks(SCRIPT, n, str(tmp_path / str(n))).check().stdout) for n in (1, 2, 3)]
     assert found[0]["all"]
     assert len(found[0]["rank0"]) > 1
     for key in ("all", "rank0", "log", "stop"):

@@ -91,9 +91,9 @@ world.print(json.dumps([fired, updater.iteration, trainer.elapsed_time]))
 
 
 @pytest.mark.mpi
-def test_all_ranks_go_by_the_clock_of_rank_0(run_ranks, mpi_python, tmp_path):
+def test_all_ranks_go_by_the_clock_of_rank_0(run_ranks, tmp_path):
     for n in (2, 3):
-        fired, last, seconds = json.loads(run_ranks(SCRIPT, n, str(tmp_path), python=mpi_python).check().stdout)
+        fired, last, seconds = json.loads(run_ranks(SCRIPT, n, str(tmp_path)).check().stdout)
         assert 1 <= len(fired) <= 3
         assert last > 1
         assert seconds >= 0.6
