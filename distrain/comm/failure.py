@@ -185,6 +185,8 @@ class _Guard:
         except WorldError:
             self.desert()
             return
+        except KeyboardInterrupt:  # which Python ignores here
+            self.end_job(_INTERRUPTED)
         if self.watch is not None:
             self.watch.stop()
         black_box.enter(black_box.LEFT)

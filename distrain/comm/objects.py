@@ -31,6 +31,7 @@ from distrain.errors import WireError
 _HEAD = struct.Struct("<cQ")
 _LEAVES = frozenset({NoneType, bool, int, float, str, bytes})
 _DEPTH = 64  # lists in lists; msgpack and the recursion of Python come to more
+_ROOM = 2**12  # bytes at first; msgpack would ask for a MiB, which a rank that reports an exhausted memory has not
 
 
 class _Mark(enum.IntEnum):
@@ -51,7 +52,7 @@ def dumps(obj: Any) -> memoryview:
     if _is_plain(obj):
         arrays: list[NDArray[Any]] = []
         try:
-            message = msgpack.packb(obj, default=_describer(arrays), strict_types=True)
+            message = msgpack.packb(obj, default=_describer(arrays), strict_types=True, buf_size=_ROOM)
         except (ValueError, OverflowError):  # lone surrogates and too much for its lengths; integers beyond 64 bits
             pass
         else:

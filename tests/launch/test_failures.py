@@ -250,7 +250,7 @@ def test_signals_to_the_launcher(mpi: Any, tmp_path: Path, name: str, way: str, 
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("moment", MOMENTS if ALL in os.environ else ["step"])
+@pytest.mark.parametrize("moment", MOMENTS if ALL in os.environ else ["step", "shutdown"])
 def test_ctrl_c_reaches_a_job_with_stopped_ranks(mpi: Any, tmp_path: Path, victim: str, moment: str) -> None:
     patience = ["--shutdown-timeout", "0.5"]
     code, seconds = end_by_signals(mpi, tmp_path, RUN, [signal.SIGINT], "SIGSTOP", victim, moment, *patience)
