@@ -98,10 +98,12 @@ class MpiObjects:
         """Raises if another rank could not pickle an object; of all of them, or of the sender."""
         if min(sizes) < 0:
             rank = sizes.index(-1) if sender is None else sender
-            raise WorldError(
+            error = WorldError(
                 f"rank {rank} ({self._hosts[rank]}) could not pickle the object that it was to send; its own error "
                 "says why."
             )
+            error.deserted = True
+            raise error
 
 
 class _Packed:

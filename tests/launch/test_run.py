@@ -163,3 +163,18 @@ def test_temporary_folders(mpi: Any, tmp_path: Path, script: str) -> None:
     assert done.returncode == 2
     assert "distrain: no folder for temporary files: " in done.stderr
     assert "Set TMPDIR" in done.stderr
+
+
+@pytest.mark.mpi
+def test_who_could_not_send_an_object_is_named_and_not_who_waited_for_it(mpi: Any, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\nfrom distrain import comm\nworld = comm.world()\ntry:\n"
+        "    world.bcast_obj((lambda: None) if world.rank == 0 else None)\n"
+        "finally:\n    time.sleep(0.4 * (world.rank == 0))  # the others fail before\n"
+    )
+    done = mpi.run([*LAUNCH, "-n", "2", str(script)])
+    assert done.returncode == 1
+    *_, report = done.stderr.split("\nrank ")
+    assert report.startswith("0 of 2 on ")
+    assert "pickle" in report
