@@ -166,9 +166,8 @@ def to_cpu(arrays: Any) -> Any:
 def copyto(destination: Array, source: Array) -> None:
     """Copies numbers into an existing array, from the same device or from another one."""
     if is_gpu_array(destination):
-        here = (
-            source if is_gpu_array(source) else source.astype(destination.dtype, copy=False)
-        )  # CuPy knows fewer dtypes
-        destination[...] = get_array_module(destination).asarray(here)
+        if not is_gpu_array(source):
+            source = source.astype(destination.dtype, copy=False)  # CuPy knows fewer dtypes than NumPy
+        destination[...] = get_array_module(destination).asarray(source)
     else:
         np.copyto(destination, cuda.to_cpu(source), casting="unsafe")

@@ -165,7 +165,7 @@ class MpiChannel(Channel):
         return Op((*lane, count, action, flat.size, str(flat.dtype)), self._world_ranks, text, action, lane, count)
 
     def _sum_half(self, flat: Flat) -> None:
-        """No MPI adds them. Summing in float32 and rounding once is also more exact than rounding once a rank."""
+        """No MPI adds 16 bits. Summing in float32 and rounding once is also more exact than rounding once a rank."""
         if flat.size < _WORTH_TWO_CALLS:
             wide = flat.astype(np.float32)
             self._mpi_comm.Allreduce(self._mpi.IN_PLACE, wide)

@@ -46,9 +46,7 @@ class ExchangeSettings:
     @property
     def words(self) -> str:
         """All of it, for a comparison and for messages."""
-        return (
-            f"how={self.how!r}, bucket_bytes={self.bucket_bytes}, dtype={'None' if self.dtype is None else self.dtype}"
-        )
+        return f"how={self.how!r}, bucket_bytes={self.bucket_bytes}, dtype={self.dtype}"
 
 
 def checked_settings(how: str, bucket_bytes: int, dtype: Any) -> ExchangeSettings:

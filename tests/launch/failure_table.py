@@ -8,11 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 TARGET_S = 2.0  # from the moment at which a failure is noticed to the end of the last process
-NOTICED_LATER = (
-    "OOM (ulimit)",
-    "OOM (cgroup)",
-    "SIGSTOP",
-)  # the seconds of these faults include memory that fills, or a time limit
+NOTICED_LATER = ("OOM (ulimit)", "OOM (cgroup)", "SIGSTOP")  # in their seconds memory fills, or a limit runs
 
 cells = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
 columns = sorted({(way, victim) for way, _, victim, *_ in cells})

@@ -19,10 +19,9 @@ from distrain.iterators.feed.window import Member, Piece, Window
 from distrain.iterators.reading import Skipped
 
 LOOK_S = 0.1
-_PAUSE_S = 2.0  # without a look: this process may have been stopped, and its feeders with it
 """Between two looks at what the feeders are doing."""
 
-
+_PAUSE_S = 2.0  # without a look: this process may have been stopped, and its feeders with it
 _STACK_S = 0.2  # for a hung feeder to write down where it hangs
 _STRIKES = 2  # feeders that a sample may end before it counts as poisonous
 _STRIKES_FROM_OUTSIDE = 5  # the same for SIGKILL and the like, which may well be somebody else's doing

@@ -39,7 +39,7 @@ class MultiprocessParallelUpdater(StandardUpdater):
 
     Gradients and parameters go through shared memory; those on GPUs are copied to the host and back. Gradients on
     several GPUs, no two the same, are summed by NCCL, unless it does not start (a warning says why) or the variable
-    DISTRAIN_COMM says "staged".
+    DISTRAIN_COMM says "staged", "mpi" or "gpu-aware".
 
     The processes end with `finalize`, which a trainer calls, and with this process, however that ends.
 
